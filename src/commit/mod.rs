@@ -1,0 +1,1 @@
+//! Results and offsets into the store, in one transaction.

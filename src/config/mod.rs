@@ -1,0 +1,1 @@
+//! Settings: plain data from the job file, the environment and flags.

@@ -1,0 +1,1 @@
+//! What ranges are next.

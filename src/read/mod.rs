@@ -1,0 +1,1 @@
+//! Exactly the records of the planned ranges.

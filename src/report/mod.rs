@@ -1,0 +1,1 @@
+//! Metrics, lag, logs and events: copies for others to look at.

@@ -1,0 +1,25 @@
+//! What the stages hand to each other. Nothing here does I/O.
+
+mod batch;
+mod offset;
+mod offset_range;
+mod output;
+mod rdd;
+mod record;
+pub(crate) mod rows;
+pub(crate) mod table;
+mod topic_partition;
+mod transaction;
+
+pub use batch::{BatchInfo, BatchTime};
+pub use offset::Offset;
+pub use offset_range::OffsetRange;
+pub use output::{
+    BatchCommit, CommittedRange, DeadLetter, DeadLetterStage, LostRange, LostRangeReason, RangeCounts, TableRows,
+};
+pub use rdd::{Compute, Flow, ShuffleStage, Stop, Task};
+pub use record::{Chunk, Headers, MemoryChunk, MemoryRecord, Record, Timestamp};
+pub use rows::{EncodedRows, Field, Refusal, RowReader, RowWriter};
+pub use table::{Column, ColumnSource, ColumnType, Merge, TableName, TableSpec, Value, WriteMode};
+pub use topic_partition::{TopicId, TopicPartition};
+pub use transaction::{BatchTransaction, Cell, TransactionCode, TransactionSql};

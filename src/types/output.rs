@@ -1,0 +1,144 @@
+use std::fmt;
+
+use super::{BatchTime, EncodedRows, Offset, OffsetRange, TopicId, TopicPartition};
+use crate::types::transaction::TransactionCode;
+
+/// What reading one range found. `records + gaps` is the range's offset count: the driver checks it before it commits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RangeCounts {
+    /// Offsets with a record.
+    pub records: u64,
+    /// Offsets without one: transaction markers, aborted and compacted records.
+    pub gaps: u64,
+    /// Bytes of keys and values.
+    pub bytes: u64,
+    /// xxh3 over offset, key, value and headers of the records in offset order.
+    pub checksum: u64,
+    /// The leader epoch of the last record, if the broker told one.
+    pub leader_epoch: Option<i32>,
+}
+
+/// One range of a batch as it is committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommittedRange {
+    /// The range that was read.
+    pub range: OffsetRange,
+    /// The stored offset it continues from, which the compare-and-swap expects. `None`: the partition is new, its row is
+    /// inserted. It differs from `range.from_offset` only where a lost range lies between.
+    pub expected: Option<Offset>,
+    /// The topic's id; `None` where the broker tells none.
+    pub topic_id: Option<TopicId>,
+    /// What reading it found.
+    pub counts: RangeCounts,
+}
+
+/// Why offsets are lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LostRangeReason {
+    /// Retention or DeleteRecords moved the log's start past the committed offset.
+    Retention,
+    /// The topic was deleted and created again.
+    TopicRecreated,
+    /// The log was truncated below the committed offset.
+    Truncated,
+}
+
+impl fmt::Display for LostRangeReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Retention => "retention",
+            Self::TopicRecreated => "topic_recreated",
+            Self::Truncated => "truncated",
+        })
+    }
+}
+
+/// Offsets that Kafka no longer has and that `on_data_loss = "skip"` went over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LostRange {
+    /// The partition.
+    pub topic_partition: TopicPartition,
+    /// The committed offset.
+    pub from_offset: Offset,
+    /// Where reading goes on; `None` if it is not known how much was lost.
+    pub until_offset: Option<Offset>,
+    /// Why.
+    pub reason: LostRangeReason,
+    /// The id of the topic that the lost offsets belonged to.
+    pub topic_id: Option<TopicId>,
+}
+
+/// Which step refused a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DeadLetterStage {
+    /// Bytes to values.
+    Decode,
+    /// A value to its column.
+    Convert,
+    /// The database refused the row.
+    Write,
+}
+
+impl fmt::Display for DeadLetterStage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Decode => "decode",
+            Self::Convert => "convert",
+            Self::Write => "write",
+        })
+    }
+}
+
+/// A record that was refused, kept whole in the batch's transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Where it lies in Kafka.
+    pub topic_partition: TopicPartition,
+    /// Its offset.
+    pub offset: Offset,
+    /// Which step refused it.
+    pub stage: DeadLetterStage,
+    /// Why, in one line without the payload.
+    pub reason: String,
+    /// The output that could not take it.
+    pub output: Option<String>,
+    /// Its key.
+    pub key: Option<Vec<u8>>,
+    /// Its value.
+    pub value: Option<Vec<u8>>,
+    /// Its headers as a JSON array of `[name, base64 or null]`.
+    pub headers: String,
+    /// Its timestamp in milliseconds since 1970-01-01 UTC.
+    pub timestamp_ms: Option<i64>,
+}
+
+/// Rows of one output table, in merge order: the chunks of partition 0, then those of partition 1, and so on. For an
+/// upsert: one row per key, in key order.
+#[derive(Debug)]
+pub struct TableRows {
+    /// Which of the outputs that the store was opened with.
+    pub table: usize,
+    /// The rows, in chunks.
+    pub chunks: Vec<EncodedRows>,
+}
+
+/// Everything that one batch commits, in one transaction: results, dead letters, lost ranges, the ledger row, offsets.
+#[derive(Debug)]
+pub struct BatchCommit {
+    /// The batch's number: the stored one plus one.
+    pub batch_seq: u64,
+    /// The batch's time.
+    pub batch_time: BatchTime,
+    /// All ranges that move an offset, in the order of topic and partition.
+    pub ranges: Vec<CommittedRange>,
+    /// Rows for the output tables.
+    pub tables: Vec<TableRows>,
+    /// Refused records.
+    pub dead_letters: Vec<DeadLetter>,
+    /// Skipped offsets.
+    pub lost_ranges: Vec<LostRange>,
+    /// The user's own SQL, run after the table rows, in order of definition.
+    pub user_code: Vec<Box<dyn TransactionCode>>,
+    /// When processing started, for the ledger: milliseconds since 1970-01-01 UTC.
+    pub processing_started_ms: i64,
+}

@@ -1,0 +1,80 @@
+use std::{
+    fmt,
+    ops::ControlFlow,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use super::BatchInfo;
+use crate::error::{Error, Result};
+
+/// Why the elements of a partition stop before their end.
+#[derive(Debug)]
+pub enum Stop {
+    /// Whoever takes them has enough, as `take` does.
+    Enough,
+    /// The task failed.
+    Failed(Error),
+}
+
+/// Go on, or stop.
+pub type Flow = ControlFlow<Stop>;
+
+/// What a task knows of its batch.
+#[derive(Debug, Clone)]
+pub struct Task {
+    /// The batch.
+    pub batch: BatchInfo,
+    cancelled: Arc<AtomicBool>,
+}
+
+impl Task {
+    /// A task of `batch`.
+    #[must_use]
+    pub fn new(batch: BatchInfo) -> Self {
+        Self { batch, cancelled: Arc::new(AtomicBool::new(false)) }
+    }
+
+    /// Asks the tasks of this batch to stop at their next chunk.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the batch was cancelled.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+}
+
+/// An RDD as the runner sees it: partitions whose elements are computed on demand, each in one loop.
+pub trait Compute<T>: Send + Sync {
+    /// How many partitions there are.
+    fn partitions(&self) -> usize;
+
+    /// Gives every element of `partition` to `each`, in order, until it stops.
+    fn compute(&self, partition: usize, task: &Task, each: &mut dyn FnMut(T) -> Flow) -> Flow;
+
+    /// The shuffles that must have run before this can be computed. Narrow operations give their parents'.
+    fn shuffles(&self) -> Vec<Arc<dyn ShuffleStage>>;
+}
+
+/// The map side of a shuffle: one task per partition of the parent.
+pub trait ShuffleStage: Send + Sync + fmt::Debug {
+    /// Its identity within the batch: a shuffle that two outputs need runs once.
+    fn id(&self) -> usize;
+
+    /// The shuffles that must have run before this one.
+    fn parents(&self) -> Vec<Arc<dyn ShuffleStage>>;
+
+    /// How many map tasks there are.
+    fn map_partitions(&self) -> usize;
+
+    /// Runs one map task and keeps its output for the reduce side.
+    ///
+    /// # Errors
+    /// What the task failed with.
+    fn run_map(&self, partition: usize, task: &Task) -> Result<()>;
+}
