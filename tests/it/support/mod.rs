@@ -1,0 +1,32 @@
+//! Real servers and small helpers for the tests.
+//!
+//! Which server a test gets, in this order:
+//! 1. `TEST_KAFKA=host:port`, `TEST_POSTGRES=host:port`: a server of yours (user, password, database `postgres`);
+//! 2. a container of `TEST_KAFKA_IMAGE`, `TEST_POSTGRES_IMAGE`, by default of the official image.
+//!
+//! There is no third way and no skipping: without a Docker engine a test fails and says how to get one. Tests that break
+//! a server always start one of their own.
+#![allow(dead_code, unused_imports, reason = "a tool box: not every tool is in use at every time")]
+
+mod console;
+mod image;
+pub(crate) mod kafka;
+pub(crate) mod postgres;
+mod reaper;
+pub(crate) mod server;
+mod sweep;
+mod wait;
+
+pub(crate) use image::{kafka, kafka_cluster, postgres};
+pub(crate) use kafka::{End, Kafka, record, shared_kafka};
+pub(crate) use postgres::{Database, fresh_database};
+pub(crate) use server::Server;
+pub(crate) use wait::{wait_for, wait_until};
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// A name that no other test of this machine uses now.
+pub(crate) fn unique(prefix: &str) -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("{prefix}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
