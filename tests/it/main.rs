@@ -9,5 +9,7 @@
     reason = "a test fails by panicking, says what it saw, and waits by the real clock"
 )]
 
+mod examples;
 mod servers;
 mod support;
+mod tidy;

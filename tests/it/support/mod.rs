@@ -9,6 +9,7 @@
 #![allow(dead_code, unused_imports, reason = "a tool box: not every tool is in use at every time")]
 
 mod console;
+mod example;
 mod image;
 pub(crate) mod kafka;
 pub(crate) mod postgres;
@@ -17,6 +18,7 @@ pub(crate) mod server;
 mod sweep;
 mod wait;
 
+pub(crate) use example::{example_names, run_example};
 pub(crate) use image::{kafka, kafka_cluster, postgres};
 pub(crate) use kafka::{End, Kafka, record, shared_kafka};
 pub(crate) use postgres::{Database, fresh_database};
