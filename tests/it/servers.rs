@@ -96,6 +96,18 @@ async fn a_killed_broker_comes_back_at_its_address_with_all_acknowledged_records
 }
 
 #[tokio::test]
+async fn a_cluster_outlives_the_leader_of_a_partition() {
+    let kafka = Kafka::start_cluster(3).await;
+    let topic = kafka.topic(1).await;
+    kafka.produce(&topic, values(0, 100)).await;
+    let leader = kafka.leader(&topic, 0).await;
+    kafka.servers()[usize::try_from(leader - 1).unwrap()].kill().await;
+    kafka.produce(&topic, values(100, 200)).await;
+    assert_ne!(kafka.leader(&topic, 0).await, leader);
+    assert_eq!(kafka.offsets(&topic, 0).await, (0, 200));
+}
+
+#[tokio::test]
 async fn each_database_is_new_and_empty() {
     let (one, two) = (fresh_database().await, fresh_database().await);
     one.execute("CREATE TABLE t (n int PRIMARY KEY); INSERT INTO t VALUES (1), (2)").await;

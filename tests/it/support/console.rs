@@ -38,7 +38,7 @@ impl Kafka {
     /// # Errors
     /// The tool fails: all that it printed.
     pub(crate) async fn tool(&self, name: &str, arguments: &[&str]) -> Result<(String, String), String> {
-        if self.in_container() {
+        if !self.servers().is_empty() {
             let tool = format!("/opt/kafka/bin/{name}.sh");
             let command = [&[tool.as_str(), "--bootstrap-server", INSIDE], arguments].concat();
             return self.server().run(&command).await;

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::join_all;
 use rdkafka::{
     ClientConfig, ClientContext, Message as _, Offset, TopicPartitionList,
     admin::{AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication},
@@ -12,6 +13,7 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer as _},
     error::{KafkaError, RDKafkaErrorCode},
     message::{DeliveryResult, Header, OwnedHeaders},
+    metadata::{MetadataPartition, MetadataTopic},
     producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext},
     util::Timeout,
 };
@@ -30,7 +32,8 @@ pub(super) const LIMIT: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub(crate) struct Kafka {
     brokers: String,
-    server: Option<Arc<Server>>,
+    /// In brokers' order; none if the broker was given by `TEST_KAFKA`.
+    servers: Vec<Arc<Server>>,
 }
 
 /// Partition and offset of a record.
@@ -91,7 +94,7 @@ impl Record {
 pub(crate) async fn shared_kafka() -> Kafka {
     static SHARED: OnceCell<Kafka> = OnceCell::const_new();
     let start = async || match std::env::var("TEST_KAFKA") {
-        Ok(brokers) => Kafka { brokers, server: None },
+        Ok(brokers) => Kafka { brokers, servers: Vec::new() },
         Err(_) => Kafka::start(image::kafka()).await,
     };
     SHARED.get_or_init(start).await.clone()
@@ -101,7 +104,15 @@ impl Kafka {
     /// A broker of the test's own, to be broken: `Kafka::start(kafka())`.
     pub(crate) async fn start(image: Image) -> Self {
         let server = Server::start(image).await;
-        Self { brokers: server.address(KAFKA_PORT), server: Some(Arc::new(server)) }
+        Self { brokers: server.address(KAFKA_PORT), servers: vec![Arc::new(server)] }
+    }
+
+    /// A cluster of the test's own. Its topics have a replica on each broker, and take records while a majority lives.
+    pub(crate) async fn start_cluster(brokers: u32) -> Self {
+        let images = image::kafka_cluster(&unique("kafka"), brokers);
+        let servers: Vec<_> = join_all(images.into_iter().map(Server::start)).await.into_iter().map(Arc::new).collect();
+        let addresses: Vec<_> = servers.iter().map(|server| server.address(KAFKA_PORT)).collect();
+        Self { brokers: addresses.join(","), servers }
     }
 
     /// What goes into `bootstrap.servers`.
@@ -109,14 +120,22 @@ impl Kafka {
         &self.brokers
     }
 
-    /// Its container. Panics if the broker was given by `TEST_KAFKA`.
+    /// Its container, the first one of a cluster. Panics if the broker was given by `TEST_KAFKA`.
     pub(crate) fn server(&self) -> &Server {
-        self.server.as_deref().expect("a broker in a container; TEST_KAFKA names another one")
+        self.servers().first().expect("a broker in a container; TEST_KAFKA names another one")
     }
 
-    /// Whether the broker runs in a container of ours.
-    pub(super) fn in_container(&self) -> bool {
-        self.server.is_some()
+    /// Its containers; broker `n` of a cluster has index `n - 1`.
+    pub(crate) fn servers(&self) -> &[Arc<Server>] {
+        &self.servers
+    }
+
+    /// The broker that leads a partition.
+    pub(crate) async fn leader(&self, topic: &str, partition: i32) -> i32 {
+        let led = move |topic: &MetadataTopic| {
+            topic.partitions().iter().find(|p| p.id() == partition).map(MetadataPartition::leader)
+        };
+        self.metadata(topic, led).await.expect("a partition of the topic")
     }
 
     /// A client's settings: the address only.
@@ -126,7 +145,7 @@ impl Kafka {
         config
     }
 
-    /// A new topic with a name of its own, one replica, default settings.
+    /// A new topic with a name of its own, default settings.
     pub(crate) async fn topic(&self, partitions: i32) -> String {
         let name = unique("topic");
         self.create_topic(&name, partitions, &[]).await;
@@ -135,7 +154,8 @@ impl Kafka {
 
     /// Makes a topic, and waits until each partition has a leader.
     pub(crate) async fn create_topic(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) {
-        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        let replicas = i32::try_from(self.servers.len().max(1)).unwrap();
+        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(replicas));
         let topic = settings.iter().fold(topic, |topic, (key, value)| topic.set(key, value));
         let done = self.admin().create_topics([&topic], &options()).await.unwrap();
         done.into_iter().for_each(|topic| drop(topic.unwrap()));
@@ -188,11 +208,20 @@ impl Kafka {
 
     /// How many partitions the broker's metadata shows, each with a leader; 0 if it does not know the topic.
     pub(crate) async fn partitions(&self, topic: &str) -> usize {
+        let led = |partition: &&MetadataPartition| partition.error().is_none() && partition.leader() >= 0;
+        self.metadata(topic, move |topic| topic.partitions().iter().filter(led).count()).await
+    }
+
+    /// Asks a broker for a topic's metadata, by a client of its own.
+    async fn metadata<T: Send + 'static>(
+        &self,
+        topic: &str,
+        look: impl FnOnce(&MetadataTopic) -> T + Send + 'static,
+    ) -> T {
         let (client, topic) = (self.client(), topic.to_owned());
         spawn_blocking(move || {
             let consumer: BaseConsumer = client.create().unwrap();
-            let metadata = consumer.fetch_metadata(Some(&topic), LIMIT).unwrap();
-            metadata.topics()[0].partitions().iter().filter(|p| p.error().is_none() && p.leader() >= 0).count()
+            look(&consumer.fetch_metadata(Some(&topic), LIMIT).unwrap().topics()[0])
         })
         .await
         .unwrap()

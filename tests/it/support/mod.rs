@@ -19,7 +19,7 @@ mod sweep;
 mod wait;
 
 pub(crate) use example::{example_names, run_example};
-pub(crate) use image::{kafka, kafka_cluster, postgres};
+pub(crate) use image::{kafka, postgres};
 pub(crate) use kafka::{End, Kafka, record, shared_kafka};
 pub(crate) use postgres::{Database, fresh_database};
 pub(crate) use server::Server;

@@ -22,7 +22,8 @@ async fn shared() -> &'static str {
     &SHARED.get_or_init(start).await.0
 }
 
-/// A new, empty database on the shared server. Do not break the server: others use it.
+/// A new, empty database on the shared server. Do not break the server: others use it. It goes with the server's container;
+/// on a server that `TEST_POSTGRES` names it stays, as `test_PID_N`.
 pub(crate) async fn fresh_database() -> Database {
     Database::create(shared().await).await
 }
