@@ -1,7 +1,8 @@
 //! Real servers and small helpers for the tests.
 //!
 //! Which server a test gets, in this order:
-//! 1. `TEST_KAFKA=host:port`, `TEST_POSTGRES=host:port`: a server of yours (user, password, database `postgres`);
+//! 1. `TEST_KAFKA=host:port`, `TEST_POSTGRES=host:port`: a server of yours (Kafka's command-line tools must then be in the
+//!    `PATH`; PostgreSQL: user, password and database `postgres`);
 //! 2. a container of `TEST_KAFKA_IMAGE`, `TEST_POSTGRES_IMAGE`, by default of the official image.
 //!
 //! There is no third way and no skipping: without a Docker engine a test fails and says how to get one. Tests that break
