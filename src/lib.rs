@@ -11,6 +11,8 @@
 //! topic-partition, reads exactly those ranges, runs the user's operations on them, and commits results and offsets in
 //! one transaction of the user's own database.
 
+#[doc(hidden)]
+pub mod cli;
 pub mod clock;
 pub mod commit;
 pub mod config;

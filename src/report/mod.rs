@@ -1,1 +1,37 @@
-//! Metrics, lag, logs and events: copies for others to look at.
+//! Metrics, health, logs and events: copies for others to look at. Nothing here is ever read back, and nothing here
+//! holds a batch up.
+//!
+//! The driver holds one [`Reporter`] and tells it what happens, a few calls per batch and none per record. The reporter
+//! counts it, judges the process's health by it, and passes it on to [`StreamingListener`]s. A [`ReportServer`] shows
+//! all that on one small HTTP port.
+//!
+//! ```
+//! use directstream::{clock::SystemClock, report::{Reporter, Status}};
+//!
+//! let reporter = Reporter::new("orders", SystemClock::shared());
+//! reporter.status(Status::Running);
+//! assert!(reporter.render_metrics().contains("directstream_status{status=\"running\"} 1"));
+//! ```
+
+mod build;
+mod bus;
+mod health;
+mod listener;
+mod metrics;
+mod partitions;
+mod reporter;
+mod server;
+#[cfg(test)]
+mod tests;
+mod text;
+
+pub use build::{VERSION, librdkafka_version};
+pub use bus::ListenerBus;
+pub use health::{HealthAnswer, STALL_MAX, Status};
+pub use listener::{BatchProgress, InputInfo, OutputOperationInfo, StreamStopped, StreamingListener, StreamingStarted};
+pub use metrics::{METRICS, Metric, MetricKind, metrics_reference};
+pub use partitions::{PARTITION_SERIES_MAX, PartitionPosition};
+pub use reporter::{BatchCounts, BatchOutcome, CommitSettled, CompletedBatch, Reporter};
+pub use server::{ReportServer, serve};
+pub use text::printable;
+pub(crate) use text::shortened;

@@ -546,7 +546,8 @@ mod tests {
         writer.start_row();
         writer.field(0, &field).unwrap();
         let rows = writer.finish();
-        let mut read: Vec<Vec<Field<'_>>> = RowReader::new(&[column_type], &rows).collect();
+        let types = [column_type];
+        let mut read: Vec<Vec<Field<'_>>> = RowReader::new(&types, &rows).collect();
         assert_eq!(read.len(), 1);
         read.remove(0).remove(0).into_owned()
     }

@@ -1,0 +1,179 @@
+//! The arguments of every command. Raw values only: they become settings elsewhere.
+
+use std::{path::PathBuf, sync::LazyLock};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+static VERSION_LINE: LazyLock<String> =
+    LazyLock::new(|| format!("{} (librdkafka {})", crate::report::VERSION, crate::report::librdkafka_version()));
+
+/// Kafka into your database, exactly once.
+#[derive(Debug, Parser)]
+#[command(
+    name = "directstream",
+    version = VERSION_LINE.as_str(),
+    about,
+    long_about = None,
+    after_help = "Start here: directstream demo",
+    subcommand_required = true,
+    arg_required_else_help = true,
+    max_term_width = 100
+)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+
+    /// How stdout is written: a table for people, or one JSON document.
+    #[arg(long, global = true, value_enum, default_value_t = OutputFormat::Table, value_name = "FORMAT")]
+    pub output: OutputFormat,
+}
+
+/// How stdout is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    /// A table for people.
+    Table,
+    /// One JSON document, and nothing else.
+    Json,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show the promise being kept, in a minute and without any server.
+    #[command(after_help = "Example:\n  directstream demo --records 200000 --kills 5")]
+    Demo(DemoArgs),
+
+    /// Move a topic into a table, exactly once, as the job file says.
+    #[command(after_help = "Examples:\n  directstream run orders.toml\n  \
+        directstream run orders.toml --until-latest --set stream.batch_interval=1s")]
+    Run(RunArgs),
+
+    /// Look at the committed offsets of a job.
+    Offsets {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: OffsetsCommand,
+    },
+
+    /// List the batches that were committed last.
+    #[command(after_help = "Example:\n  directstream batches orders.toml --last 5 --output json")]
+    Batches(BatchesArgs),
+
+    /// Create, remove or look at the tables in which directstream keeps its offsets.
+    Migrate {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: MigrateCommand,
+    },
+
+    /// Show the settings in effect and where each came from, secrets hidden; connects to nothing.
+    #[command(after_help = "Example:\n  directstream check-config orders.toml --set stream.batch_interval=1s")]
+    CheckConfig(JobArgs),
+}
+
+/// Which job, and the settings changed for this one command.
+#[derive(Debug, Clone, Args)]
+pub struct JobArgs {
+    /// The job file.
+    #[arg(value_name = "JOB.toml")]
+    pub job: PathBuf,
+
+    /// Sets one key of the job file, over file and environment; may be given more than once. Anyone on the machine can
+    /// read a command line: give secrets in a file or the environment instead.
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_and_value)]
+    pub set: Vec<(String, String)>,
+}
+
+/// `demo`
+#[derive(Debug, Clone, Args)]
+pub struct DemoArgs {
+    /// How many records to produce.
+    #[arg(long, default_value_t = 100_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    pub records: u64,
+
+    /// Into how many partitions.
+    #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=100))]
+    pub partitions: i32,
+
+    /// How often to kill the engine on the way.
+    #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=100))]
+    pub kills: u64,
+}
+
+/// `run`
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
+    /// The job.
+    #[command(flatten)]
+    pub job: JobArgs,
+
+    /// Stop when the offsets that were latest at start are committed.
+    #[arg(long)]
+    pub until_latest: bool,
+
+    /// If another process owns the application, wait for ever until it is gone. Without this: wait 10 s, then exit with 5.
+    #[arg(long, conflicts_with = "take_over")]
+    pub standby: bool,
+
+    /// If another process owns the application, take it over now.
+    #[arg(long)]
+    pub take_over: bool,
+}
+
+/// `offsets ...`
+#[derive(Debug, Subcommand)]
+pub enum OffsetsCommand {
+    /// Show committed and latest offsets and the lag of every partition.
+    #[command(after_help = "Example:\n  directstream offsets show orders.toml --topic orders")]
+    Show(OffsetsShowArgs),
+}
+
+/// `offsets show`
+#[derive(Debug, Clone, Args)]
+pub struct OffsetsShowArgs {
+    /// The job.
+    #[command(flatten)]
+    pub job: JobArgs,
+
+    /// Only this topic; may be given more than once. Without it: all topics of the job.
+    #[arg(long = "topic", value_name = "TOPIC")]
+    pub topics: Vec<String>,
+}
+
+/// `batches`
+#[derive(Debug, Clone, Args)]
+pub struct BatchesArgs {
+    /// The job.
+    #[command(flatten)]
+    pub job: JobArgs,
+
+    /// How many batches, newest first.
+    #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub last: u32,
+}
+
+/// `migrate ...`
+#[derive(Debug, Subcommand)]
+pub enum MigrateCommand {
+    /// Create the tables, or bring them up to this version's shape.
+    #[command(after_help = "Example:\n  directstream migrate up orders.toml")]
+    Up(JobArgs),
+
+    /// Remove the tables and with them all committed offsets in this database.
+    #[command(after_help = "Example:\n  directstream migrate down orders.toml")]
+    Down(JobArgs),
+
+    /// Show which migrations are applied.
+    #[command(after_help = "Example:\n  directstream migrate status orders.toml")]
+    Status(JobArgs),
+}
+
+fn key_and_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        // The value may hold anything, so it is never repeated in a message.
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.to_owned())),
+        _ => Err("expected KEY=VALUE, such as stream.batch_interval=1s".to_owned()),
+    }
+}

@@ -1,0 +1,101 @@
+//! What a command writes to stdout: a table for people, or one JSON document.
+
+use std::io::{self, ErrorKind as IoErrorKind, Write};
+
+use comfy_table::{CellAlignment, ContentArrangement, presets};
+use serde::Serialize;
+
+use super::args::OutputFormat;
+use crate::{
+    error::{Error, Result},
+    report::printable,
+};
+
+/// Where a command writes. Logs and progress go to stderr, by other ways.
+#[derive(Debug, Clone, Copy)]
+pub struct Console {
+    format: OutputFormat,
+}
+
+/// Rows under headings.
+#[derive(Debug, Clone, Default)]
+pub struct Table {
+    headings: Vec<&'static str>,
+    right: Vec<usize>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Console {
+    /// A console that writes `format`.
+    #[must_use]
+    pub fn new(format: OutputFormat) -> Self {
+        Self { format }
+    }
+
+    /// Whether stdout gets one JSON document.
+    #[must_use]
+    pub fn is_json(&self) -> bool {
+        self.format == OutputFormat::Json
+    }
+
+    /// Writes `document`: as JSON, or as the text that `text` makes of it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`](crate::ErrorKind::Internal) if the document has no JSON form or stdout cannot be written. A
+    /// reader that closed the pipe is no error.
+    pub fn print<D: Serialize>(&self, document: &D, text: impl FnOnce(&D) -> String) -> Result<()> {
+        let output = match self.format {
+            OutputFormat::Json => serde_json::to_string_pretty(document)
+                .map_err(|error| Error::internal("cannot write the result as JSON").caused_by(error))?,
+            OutputFormat::Table => text(document),
+        };
+        let mut stdout = io::stdout().lock();
+        match writeln!(stdout, "{}", output.trim_end()).and_then(|()| stdout.flush()) {
+            Err(error) if error.kind() != IoErrorKind::BrokenPipe => {
+                Err(Error::internal("cannot write to stdout").caused_by(error))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Table {
+    /// A table under `headings`.
+    #[must_use]
+    pub fn new(headings: impl IntoIterator<Item = &'static str>) -> Self {
+        Self { headings: headings.into_iter().collect(), ..Self::default() }
+    }
+
+    /// Puts these columns, counted from 0, to the right, as numbers should be.
+    #[must_use]
+    pub fn right(mut self, columns: impl IntoIterator<Item = usize>) -> Self {
+        self.right.extend(columns);
+        self
+    }
+
+    /// Adds a row. An empty cell is shown as `-`.
+    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.rows.push(cells.into_iter().collect());
+    }
+
+    /// The table as text, in the manner of Kafka's own tools: no lines, columns by spaces.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut table = comfy_table::Table::new();
+        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+        table.set_header(&self.headings);
+        for row in &self.rows {
+            // Topics, reasons and hosts come from elsewhere: a terminal must not act on them.
+            table.add_row(row.iter().map(|cell| if cell.is_empty() { "-".into() } else { printable(cell) }));
+        }
+        for column in &self.right {
+            if let Some(column) = table.column_mut(*column) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 2));
+        }
+        table.trim_fmt()
+    }
+}

@@ -1,0 +1,140 @@
+//! The command line: arguments in, one command run, its document to stdout, an exit code out.
+//!
+//! Not part of the library's promise: names here follow the commands.
+
+pub mod args;
+mod batches;
+mod check_config;
+mod console;
+mod demo;
+mod migrate;
+mod offsets;
+mod run;
+
+use std::{
+    any::Any,
+    ffi::OsString,
+    io::Write,
+    panic::{AssertUnwindSafe, catch_unwind},
+    process::ExitCode,
+};
+
+use clap::Parser;
+
+use crate::{
+    error::{Error, ErrorKind, Result},
+    report::{printable, shortened},
+};
+use args::{Arguments, Command, MigrateCommand, OffsetsCommand};
+pub use console::{Console, Table};
+
+/// An error's line is cut there: a server may answer with a whole page.
+const ERROR_BYTES_MAX: usize = 4 * 1024;
+
+/// How a command ended when nothing failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommandEnd {
+    /// It did what it was asked.
+    Done,
+    /// SIGINT came, and the batch in hand was finished or abandoned whole.
+    Interrupted,
+    /// SIGTERM came, likewise.
+    Terminated,
+}
+
+impl CommandEnd {
+    /// 0, or 128 plus the signal's number.
+    #[must_use]
+    pub const fn exit_code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Interrupted => 130,
+            Self::Terminated => 143,
+        }
+    }
+}
+
+/// Runs the command that `arguments` (the program's name first) ask for, and gives the exit code.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(told) => return told_by_clap(&told),
+    };
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        to_stderr(&format!("defect: {} at={place}", panic_text(panic.payload())));
+    }));
+    // The hook has told of the panic.
+    let ended = catch_unwind(AssertUnwindSafe(|| start(arguments)));
+    let code = match ended {
+        Ok(Ok(end)) => end.exit_code(),
+        Ok(Err(error)) => {
+            to_stderr(&error_line(&error));
+            error.kind().exit_code()
+        }
+        Err(_panic) => ErrorKind::Internal.exit_code(),
+    };
+    ExitCode::from(code)
+}
+
+fn start(arguments: Arguments) -> Result<CommandEnd> {
+    let console = Console::new(arguments.output);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::internal("cannot start the runtime").caused_by(error))?;
+    let end = runtime.block_on(dispatch(arguments.command, &console));
+    // What a command left running, such as a name lookup, must not hold its end up.
+    runtime.shutdown_background();
+    end
+}
+
+async fn dispatch(command: Command, console: &Console) -> Result<CommandEnd> {
+    match command {
+        Command::Demo(args) => demo::demo(args, console).await,
+        Command::Run(args) => run::run(args, console).await,
+        Command::Offsets { command: OffsetsCommand::Show(args) } => offsets::show(args, console).await,
+        Command::Batches(args) => batches::batches(args, console).await,
+        Command::Migrate { command: MigrateCommand::Up(args) } => migrate::up(args, console).await,
+        Command::Migrate { command: MigrateCommand::Down(args) } => migrate::down(args, console).await,
+        Command::Migrate { command: MigrateCommand::Status(args) } => migrate::status(args, console).await,
+        Command::CheckConfig(args) => check_config::check_config(&args, console),
+    }
+}
+
+/// Help and version go to stdout and end with 0, anything else is a wrong command line: stderr and 2.
+fn told_by_clap(told: &clap::Error) -> ExitCode {
+    // A closed pipe, as in `directstream --help | head -1`, is no reason to fail.
+    let _ = told.print();
+    ExitCode::from(if told.use_stderr() { ErrorKind::Config.exit_code() } else { 0 })
+}
+
+/// The error and its causes in one line, and what to do about it.
+fn error_line(error: &Error) -> String {
+    let remedy = match error.kind() {
+        ErrorKind::Config => "mend it and start again",
+        ErrorKind::Unavailable | ErrorKind::OutcomeUnknown => "nothing is lost: start again when the server answers",
+        ErrorKind::OffsetsLost => "choose with kafka.on_data_loss, or move the committed offsets",
+        ErrorKind::Corrupt => "nothing was changed: compare the store with Kafka before starting again",
+        ErrorKind::Conflict | ErrorKind::Fenced => {
+            "another process does the work: stop it first, or leave this one stopped"
+        }
+        ErrorKind::Transform => "mend the record, the code or input.on_error, and start again",
+        ErrorKind::Internal => "this is a defect of directstream: please report it with this line",
+    };
+    format!("{} ({remedy})", error.chain())
+}
+
+fn panic_text(payload: &(dyn Any + Send)) -> &str {
+    match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
+        (Some(text), _) => text,
+        (None, Some(text)) => text,
+        (None, None) => "panic",
+    }
+}
+
+fn to_stderr(line: &str) {
+    let line = shortened(line, ERROR_BYTES_MAX);
+    // With stderr closed there is nobody left to tell.
+    let _ = writeln!(std::io::stderr(), "directstream: error: {}", printable(&line));
+}

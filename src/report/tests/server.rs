@@ -1,0 +1,124 @@
+use std::{net::SocketAddr, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+use super::reporter;
+use crate::{
+    error::{Error, ErrorKind},
+    report::{
+        ReportServer, Reporter, Status, serve,
+        server::{Bounds, serve_within},
+    },
+};
+
+async fn server(reporter: &Reporter) -> ReportServer {
+    serve("127.0.0.1:0", reporter.clone()).await.unwrap().unwrap()
+}
+
+/// Sends bytes and reads until the server closes.
+async fn exchange(address: SocketAddr, request: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    // The server may hang up before it has read everything.
+    let _ = stream.write_all(request).await;
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8(answer).unwrap()
+}
+
+async fn get(address: SocketAddr, path: &str) -> String {
+    exchange(address, format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").as_bytes()).await
+}
+
+#[tokio::test]
+async fn the_port_answers_what_the_reporter_says() {
+    let (reporter, _) = reporter();
+    let server = server(&reporter).await;
+    let address = server.local_addr();
+    let metrics = get(address, "/metrics").await;
+    assert!(metrics.starts_with("HTTP/1.1 200 OK\r\n"), "{metrics}");
+    assert!(metrics.contains("content-type: text/plain; version=0.0.4; charset=utf-8\r\n"));
+    assert!(metrics.contains("x-content-type-options: nosniff\r\n"));
+    assert!(metrics.contains("directstream_status{status=\"starting\"} 1\n"));
+
+    assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200 OK\r\n"));
+    let ready = get(address, "/readyz").await;
+    assert!(ready.starts_with("HTTP/1.1 503 ") && ready.contains("\"reason\":\"starting\""), "{ready}");
+    reporter.status(Status::Running);
+    reporter.plan_completed(Duration::ZERO);
+    assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 200 OK\r\n"));
+    reporter.stopped(Some(&Error::fenced("another owner")));
+    let health = get(address, "/healthz").await;
+    assert!(health.starts_with("HTTP/1.1 503 ") && health.contains("\"reason\":\"fenced\""), "{health}");
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn anything_else_is_not_found_and_nothing_can_be_changed() {
+    let (reporter, _) = reporter();
+    let server = server(&reporter).await;
+    for path in ["/", "/metrics/", "/../etc/passwd", "/debug/vars"] {
+        assert!(get(server.local_addr(), path).await.starts_with("HTTP/1.1 404 "), "{path}");
+    }
+    let post = exchange(server.local_addr(), b"POST /metrics HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n").await;
+    assert!(post.starts_with("HTTP/1.1 405 "), "{post}");
+}
+
+#[tokio::test]
+async fn a_taken_port_is_a_configuration_error_that_names_the_address() {
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let (reporter, _) = reporter();
+    let error = serve(&address, reporter.clone()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(error.to_string().ends_with(&format!("address={address}")), "{error}");
+    assert!(serve("not an address", reporter.clone()).await.is_err());
+    assert!(serve("off", reporter).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_request_without_end_is_cut_off() {
+    let (reporter, _) = reporter();
+    let server = server(&reporter).await;
+    let mut endless = b"GET /metrics HTTP/1.1\r\nhost: x\r\n".to_vec();
+    endless.extend(std::iter::repeat_n(*b"x-filler: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n", 1000).flatten());
+    let answer = exchange(server.local_addr(), &endless).await;
+    assert!(!answer.contains(" 200 "), "{answer}");
+    assert!(get(server.local_addr(), "/healthz").await.contains(" 200 "));
+}
+
+/// Slow senders: a connection is closed when its time is up, and only then is there room for the next one.
+#[tokio::test]
+async fn a_request_that_never_ends_is_timed_out_and_makes_room() {
+    let (reporter, _) = reporter();
+    let bounds = Bounds { connections_max: 1, connection_time_max: Duration::from_millis(200) };
+    let server = serve_within(bounds, "127.0.0.1:0", reporter).await.unwrap().unwrap();
+    let mut slow = TcpStream::connect(server.local_addr()).await.unwrap();
+    slow.write_all(b"GET /healthz HTTP/1.1\r\n").await.unwrap();
+    assert!(get(server.local_addr(), "/healthz").await.contains(" 200 "));
+    let mut answer = Vec::new();
+    let _ = slow.read_to_end(&mut answer).await;
+    assert!(!String::from_utf8_lossy(&answer).contains(" 200 "));
+}
+
+#[tokio::test]
+async fn a_hundred_scrapes_at_once_are_all_answered() {
+    let (reporter, _) = reporter();
+    let server = server(&reporter).await;
+    let address = server.local_addr();
+    let scrapes: Vec<_> = (0..100).map(|_| tokio::spawn(async move { get(address, "/metrics").await })).collect();
+    for scrape in scrapes {
+        assert!(scrape.await.unwrap().starts_with("HTTP/1.1 200 OK\r\n"));
+    }
+}
+
+#[tokio::test]
+async fn the_port_is_free_after_shutdown() {
+    let (reporter, _) = reporter();
+    let server = server(&reporter).await;
+    let address = server.local_addr();
+    server.shutdown().await;
+    assert!(serve(&address.to_string(), reporter).await.is_ok());
+}
