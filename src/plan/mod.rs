@@ -1,1 +1,25 @@
-//! What ranges are next.
+//! What to read next: from what is committed and what the broker just answered, the range of every partition.
+//!
+//! Everything here is arithmetic over plain values. Nothing asks a broker, a store or a clock, so every rule can be
+//! tried at its edges. An interval goes like this:
+//!
+//! 1. [`review`] compares what is tracked with what the broker says: new partitions join, lost offsets are found.
+//! 2. [`plan_batch`] gives every partition its range, within the [`Limits`].
+//! 3. [`Timing`] says when that is, and what the batch is called.
+//!
+//! At the first start [`start_lookups`] and [`resolve_start`] fix the positions.
+
+mod partitions;
+mod planner;
+mod problem;
+mod rate;
+mod record_size;
+mod start;
+mod timing;
+
+pub use partitions::{Answers, Problem, ProblemKind, Review, Silence, TopicAnswer, TopicFilter, Tracked, review};
+pub use planner::{Cut, Limits, Plan, PlannedRange, Position, plan_batch, reached};
+pub use rate::{Rates, rate_limits};
+pub use record_size::{RECORD_BYTES_ASSUMED, RecordSize};
+pub use start::{Lookup, StartAnswers, StartPositions, resolve_start, start_lookups};
+pub use timing::Timing;

@@ -1,0 +1,303 @@
+//! A job as plain data: every key of a job file, with its default.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use super::{Origins, Secret, StoreUrl};
+use crate::types::{Offset, TableSpec};
+
+/// `stream.batch_interval` when it is not given. Spark has no default; a second keeps the cost of a commit small.
+pub const BATCH_INTERVAL_DEFAULT: Duration = Duration::from_secs(1);
+
+/// `stream.min_rate_per_partition` when it is not given, in records per batch: Spark's own default.
+pub const MIN_RATE_PER_PARTITION_DEFAULT: u64 = 1;
+
+/// `stream.memory_max` when it is not given: 512 MiB.
+pub const MEMORY_MAX_DEFAULT: u64 = 512 << 20;
+
+/// `stream.start_timeout` when it is not given: an electing cluster or a starting database is back by then.
+pub const START_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+
+/// `stream.unavailable_max` when it is not given: longer than a restart or a failover, shorter than a night.
+pub const UNAVAILABLE_MAX_DEFAULT: Duration = Duration::from_secs(10 * 60);
+
+/// `store.ledger_retention` when it is not given: 30 days.
+pub const LEDGER_RETENTION_DEFAULT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// The port of `report.listen` when it is not given.
+pub const LISTEN_PORT_DEFAULT: u16 = 9464;
+
+/// A job: which topics go into which tables, and how. Plain data: a file can say it, and so can a Rust program.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Job {
+    /// The application id: offsets, ledger, state and dead letters are kept under it.
+    pub name: String,
+    /// Where the records come from.
+    pub kafka: KafkaConfig,
+    /// How batches are cut.
+    pub stream: StreamConfig,
+    /// How records are understood.
+    pub input: InputConfig,
+    /// Where results and offsets are kept.
+    pub store: StoreConfig,
+    /// The tables that are written, all in the batch's one transaction.
+    pub outputs: Vec<TableSpec>,
+    /// What is told about the run.
+    pub report: ReportConfig,
+    /// Where each value came from; what is not in it is a default.
+    pub origins: Origins,
+}
+
+/// `[kafka]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct KafkaConfig {
+    /// `host:port` of brokers to begin with, separated by commas.
+    pub bootstrap_servers: String,
+    /// Which topics.
+    pub subscription: Subscription,
+    /// Where reading begins, at the first start only.
+    pub start: StartPolicy,
+    /// Which records of transactional producers are seen.
+    pub isolation_level: IsolationLevel,
+    /// What happens when Kafka no longer has what was to be read.
+    pub on_data_loss: OnDataLoss,
+    /// Whether connections may skip the check of the server's certificate or name.
+    pub insecure: bool,
+    /// librdkafka's own keys, passed through. Their values can be secrets.
+    pub properties: BTreeMap<String, Secret>,
+}
+
+/// Which topics are read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subscription {
+    /// These topics.
+    Topics(Vec<String>),
+    /// Every topic whose whole name matches this regular expression.
+    Pattern(String),
+}
+
+/// Where reading begins at the first start. Later starts go on from the stored offsets.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum StartPolicy {
+    /// At the first record that Kafka still has.
+    #[default]
+    Earliest,
+    /// After the last record.
+    Latest,
+    /// Nowhere: without stored offsets the start is refused.
+    None,
+    /// At the first record whose timestamp is this or later; milliseconds since 1970-01-01 UTC.
+    Timestamp(i64),
+    /// At these offsets, by topic and partition; partitions not named begin at the earliest offset.
+    Offsets(BTreeMap<String, BTreeMap<i32, Offset>>),
+}
+
+/// Which records of transactional producers are seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum IsolationLevel {
+    /// Only committed ones: a batch ends at the last stable offset.
+    #[default]
+    ReadCommitted,
+    /// All: a batch ends at the high watermark.
+    ReadUncommitted,
+}
+
+impl IsolationLevel {
+    /// librdkafka's and the file's word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ReadCommitted => "read_committed",
+            Self::ReadUncommitted => "read_uncommitted",
+        }
+    }
+}
+
+/// What happens when Kafka no longer has what was to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnDataLoss {
+    /// The job stops and says what is lost.
+    #[default]
+    Fail,
+    /// The lost range is recorded in the batch's transaction, and reading goes on after it.
+    Skip,
+}
+
+impl OnDataLoss {
+    /// The file's word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fail => "fail",
+            Self::Skip => "skip",
+        }
+    }
+}
+
+/// `[stream]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct StreamConfig {
+    /// The time from batch to batch.
+    pub batch_interval: Duration,
+    /// The most offsets a second of one partition; `None` is no limit but memory.
+    pub max_rate_per_partition: Option<u64>,
+    /// The fewest records of one partition that a rate limit leaves in a batch.
+    pub min_rate_per_partition: u64,
+    /// The one budget for prefetch, records in flight and shuffles, in bytes.
+    pub memory_max: u64,
+    /// Rates that follow the speed of processing.
+    pub backpressure: BackpressureConfig,
+    /// How long servers may take to answer at start.
+    pub start_timeout: Duration,
+    /// How long servers may be away while the job runs.
+    pub unavailable_max: Duration,
+}
+
+impl Default for StreamConfig {
+    fn default() -> Self {
+        Self {
+            batch_interval: BATCH_INTERVAL_DEFAULT,
+            max_rate_per_partition: None,
+            min_rate_per_partition: MIN_RATE_PER_PARTITION_DEFAULT,
+            memory_max: MEMORY_MAX_DEFAULT,
+            backpressure: BackpressureConfig::default(),
+            start_timeout: START_TIMEOUT_DEFAULT,
+            unavailable_max: UNAVAILABLE_MAX_DEFAULT,
+        }
+    }
+}
+
+/// `stream.backpressure`
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BackpressureConfig {
+    /// Whether rates follow the speed of processing.
+    pub enabled: bool,
+    /// The total rate before the first batch has been measured, in records a second.
+    pub initial_rate: Option<u64>,
+}
+
+/// `[input]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct InputConfig {
+    /// What the value of a record is.
+    pub format: InputFormat,
+    /// What happens to a record that does not fit.
+    pub on_error: OnError,
+}
+
+/// What the value of a record is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum InputFormat {
+    /// One JSON document.
+    #[default]
+    Json,
+    /// UTF-8 text.
+    Text,
+    /// Bytes.
+    Bytes,
+}
+
+impl InputFormat {
+    /// The file's word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Text => "text",
+            Self::Bytes => "bytes",
+        }
+    }
+}
+
+/// What happens to a record that does not fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnError {
+    /// The batch fails and the job stops.
+    #[default]
+    Fail,
+    /// The record is kept whole among the dead letters, in the batch's transaction.
+    DeadLetter,
+}
+
+impl OnError {
+    /// The file's word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fail => "fail",
+            Self::DeadLetter => "dead_letter",
+        }
+    }
+}
+
+/// `[store]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoreConfig {
+    /// The database of results and offsets.
+    pub url: StoreUrl,
+    /// Whether the program's own tables are made and changed by itself.
+    pub migrate: Migrate,
+    /// How long the ledger keeps its batches.
+    pub ledger_retention: Duration,
+}
+
+/// Whether the program's own tables are made and changed by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Migrate {
+    /// At start, in one transaction.
+    #[default]
+    Auto,
+    /// Only by `directstream migrate`.
+    Off,
+}
+
+impl Migrate {
+    /// The file's word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Off => "off",
+        }
+    }
+}
+
+/// `[report]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReportConfig {
+    /// Where metrics, health and the web page are served; `None` is nowhere.
+    pub listen: Option<SocketAddr>,
+    /// A copy of the committed offsets for tools that read consumer groups.
+    pub consumer_group: Option<ConsumerGroupMirror>,
+    /// A copy of the committed offsets for tools that read ZooKeeper.
+    pub zookeeper: Option<ZookeeperMirror>,
+}
+
+impl Default for ReportConfig {
+    fn default() -> Self {
+        Self {
+            listen: Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), LISTEN_PORT_DEFAULT)),
+            consumer_group: None,
+            zookeeper: None,
+        }
+    }
+}
+
+/// `[report.consumer_group]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsumerGroupMirror {
+    /// The consumer group.
+    pub group: String,
+}
+
+/// `[report.zookeeper]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ZookeeperMirror {
+    /// `host:port`, separated by commas, with a path below which to write.
+    pub connect: String,
+    /// The consumer group that the path names.
+    pub group: String,
+}

@@ -1,0 +1,321 @@
+//! Which partitions there are, and whether Kafka still has what is to be read from them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use regex::Regex;
+
+pub use super::problem::{Problem, ProblemKind};
+use super::{Position, problem::first_of};
+use crate::{
+    config::{OnDataLoss, Subscription},
+    error::{Error, Result, Stage},
+    types::{LostRange, LostRangeReason, Offset, TopicId, TopicPartition},
+};
+
+/// Kafka's own topics, which no pattern means.
+const INTERNAL_TOPICS: [&str; 2] = ["__consumer_offsets", "__transaction_state"];
+
+/// Tells which topics a job reads.
+#[derive(Debug, Clone)]
+pub enum TopicFilter {
+    /// These.
+    Topics(Vec<Arc<str>>),
+    /// Those whose whole name matches.
+    Pattern(Regex),
+}
+
+impl TopicFilter {
+    /// The filter of a subscription.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the pattern is not a regular expression.
+    pub fn new(subscription: &Subscription) -> Result<Self> {
+        Ok(match subscription {
+            Subscription::Topics(topics) => {
+                Self::Topics(topics.iter().map(|topic| Arc::from(topic.as_str())).collect())
+            }
+            Subscription::Pattern(pattern) => {
+                let whole = Regex::new(&format!("^(?:{pattern})$")).map_err(|error| {
+                    Error::config("the topic pattern is not a regular expression").at(Stage::Start).caused_by(error)
+                })?;
+                Self::Pattern(whole)
+            }
+        })
+    }
+
+    /// Whether the job reads this topic.
+    #[must_use]
+    pub fn matches(&self, topic: &str) -> bool {
+        match self {
+            Self::Topics(topics) => topics.iter().any(|known| **known == *topic),
+            Self::Pattern(pattern) => pattern.is_match(topic) && !INTERNAL_TOPICS.contains(&topic),
+        }
+    }
+
+    /// The topics that the broker has to be asked about; `None` is all of them.
+    #[must_use]
+    pub fn names(&self) -> Option<&[Arc<str>]> {
+        match self {
+            Self::Topics(topics) => Some(topics),
+            Self::Pattern(_) => None,
+        }
+    }
+}
+
+/// What the broker says about one topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TopicAnswer {
+    /// It is there.
+    Present {
+        /// Its id; `None` where the broker tells none.
+        topic_id: Option<TopicId>,
+        /// How many partitions it has.
+        partitions: i32,
+    },
+    /// There is no such topic.
+    Unknown,
+}
+
+/// What the broker answered in one interval. What is not in it was not answered, which says nothing about the thing
+/// itself.
+#[derive(Debug, Clone, Default)]
+pub struct Answers {
+    /// The topics.
+    pub topics: BTreeMap<Arc<str>, TopicAnswer>,
+    /// The first offset of each partition that Kafka still has.
+    pub earliest: BTreeMap<TopicPartition, Offset>,
+    /// The offset after the last one that may be read, by the job's isolation level.
+    pub latest: BTreeMap<TopicPartition, Offset>,
+}
+
+impl Answers {
+    /// Every partition of the job's topics, in the order of topic and partition, with its topic's id.
+    #[must_use]
+    pub fn partitions(&self, filter: &TopicFilter) -> Vec<(TopicPartition, Option<TopicId>)> {
+        let mut found = Vec::new();
+        for (topic, answer) in &self.topics {
+            if let TopicAnswer::Present { topic_id, partitions } = answer
+                && filter.matches(topic)
+            {
+                let topic_partition = |partition| TopicPartition::new(Arc::clone(topic), partition);
+                found.extend((0..*partitions).map(|partition| (topic_partition(partition), topic_id.clone())));
+            }
+        }
+        found
+    }
+
+    /// The topics that the job names and that are not there, or were not answered for.
+    #[must_use]
+    pub fn missing_topics(&self, filter: &TopicFilter) -> Vec<Problem> {
+        let missing = filter.names().unwrap_or_default().iter().filter_map(|topic| {
+            let kind = match self.topics.get(topic) {
+                Some(TopicAnswer::Present { .. }) => return None,
+                Some(TopicAnswer::Unknown) => ProblemKind::UnknownTopic,
+                None => ProblemKind::NoAnswer,
+            };
+            Some(Problem::of_topic(topic, kind))
+        });
+        missing.collect()
+    }
+}
+
+/// A partition as it stands: with the stored offset, or the end of the batch that is being committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tracked {
+    /// The partition.
+    pub topic_partition: TopicPartition,
+    /// The id of the topic that the offset belongs to; `None` if the broker told none.
+    pub topic_id: Option<TopicId>,
+    /// The next offset to read.
+    pub committed: Offset,
+    /// The latest offset that the broker told last, if any: how far a topic reached that is gone now.
+    pub latest: Option<Offset>,
+}
+
+/// What became of the partitions in this interval.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Review {
+    /// Where reading goes on, in the order of topic and partition.
+    pub positions: Vec<Position>,
+    /// Partitions that join now; they are among the positions.
+    pub joined: Vec<TopicPartition>,
+    /// What is skipped. It belongs into the transaction of the batch that starts from these positions.
+    pub lost_ranges: Vec<LostRange>,
+    /// Partitions and topics that are left out, and why.
+    pub problems: Vec<Problem>,
+}
+
+/// Compares what is tracked with what the broker answered.
+///
+/// - Partitions of the job's topics that are not tracked join at their earliest offset.
+/// - Tracked partitions of topics that the job does not read any more are left alone.
+/// - A partition without an answer is left out, and so is one that is not there: neither proves a loss.
+/// - A topic with another id, a committed offset below the earliest or above the latest one: offsets are lost.
+///
+/// # Errors
+/// [`ErrorKind::OffsetsLost`](crate::ErrorKind::OffsetsLost) under [`OnDataLoss::Fail`], naming what is lost and the ways
+/// out; [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) if a topic that had an id has none.
+pub fn review(
+    tracked: &[Tracked],
+    filter: &TopicFilter,
+    answers: &Answers,
+    on_data_loss: OnDataLoss,
+) -> Result<Review> {
+    let mut review = Review { problems: answers.missing_topics(filter), ..Review::default() };
+    let mut losses = Vec::new();
+    let mut known = BTreeSet::new();
+    for partition in tracked.iter().filter(|partition| filter.matches(&partition.topic_partition.topic)) {
+        if !known.insert(&partition.topic_partition) {
+            continue;
+        }
+        match judge(partition, answers) {
+            Ok(position) => review.positions.push(position),
+            Err(kind) => {
+                let problem = Problem::of_partition(&partition.topic_partition, kind);
+                if problem.kind.is_loss() {
+                    losses.push((partition, problem));
+                } else if !review.problems.iter().any(|other| other.covers(&problem)) {
+                    review.problems.push(problem);
+                }
+            }
+        }
+    }
+    if on_data_loss == OnDataLoss::Fail || losses.iter().any(|(_, problem)| !problem.kind.can_be_skipped()) {
+        first_of(losses.iter().map(|(_, problem)| problem))?;
+    }
+    for (partition, problem) in losses {
+        skip(partition, problem, answers, &mut review);
+    }
+    join(&known, filter, answers, &mut review);
+    review.positions.sort_by(|one, other| one.topic_partition.cmp(&other.topic_partition));
+    review.lost_ranges.sort_by(|one, other| one.topic_partition.cmp(&other.topic_partition));
+    Ok(review)
+}
+
+/// Where a tracked partition goes on, or why it does not.
+fn judge(tracked: &Tracked, answers: &Answers) -> Result<Position, ProblemKind> {
+    let topic_partition = &tracked.topic_partition;
+    let committed = tracked.committed;
+    let (topic_id, partitions) = match answers.topics.get(&topic_partition.topic) {
+        Some(TopicAnswer::Present { topic_id, partitions }) => (topic_id, *partitions),
+        Some(TopicAnswer::Unknown) => return Err(ProblemKind::UnknownTopic),
+        None => return Err(ProblemKind::NoAnswer),
+    };
+    // The id comes first: offsets of another topic say nothing about this one, even where they fit.
+    match (&tracked.topic_id, topic_id) {
+        (Some(known), None) => return Err(ProblemKind::IdMissing { known: known.clone() }),
+        (Some(known), Some(found)) if known != found => {
+            let (known, found) = (known.clone(), found.clone());
+            return Err(ProblemKind::TopicRecreated { committed, known, found });
+        }
+        _ => {}
+    }
+    if topic_partition.partition >= partitions {
+        return Err(ProblemKind::UnknownPartition { partitions });
+    }
+    let (Some(earliest), Some(latest)) = (answers.earliest.get(topic_partition), answers.latest.get(topic_partition))
+    else {
+        return Err(ProblemKind::NoAnswer);
+    };
+    if committed < *earliest {
+        return Err(ProblemKind::Retention { committed, earliest: *earliest });
+    }
+    if committed > *latest {
+        return Err(ProblemKind::Truncated { committed, latest: *latest });
+    }
+    let topic_partition = topic_partition.clone();
+    Ok(Position { topic_partition, topic_id: topic_id.clone(), expected: Some(committed), from: committed })
+}
+
+/// Goes over a loss: one lost range, and the position after it.
+fn skip(tracked: &Tracked, problem: Problem, answers: &Answers, review: &mut Review) {
+    let topic_partition = &tracked.topic_partition;
+    let committed = tracked.committed;
+    let (reason, until_offset, from) = match &problem.kind {
+        ProblemKind::Retention { earliest, .. } => (LostRangeReason::Retention, Some(*earliest), Some(*earliest)),
+        // What stood above the committed offset and was cut off is not known; what is written from now on comes at the
+        // latest offset, below the committed one.
+        ProblemKind::Truncated { latest, .. } => (LostRangeReason::Truncated, None, Some(*latest)),
+        ProblemKind::TopicRecreated { .. } => {
+            let until = tracked.latest.filter(|latest| *latest >= committed);
+            (LostRangeReason::TopicRecreated, until, answers.earliest.get(topic_partition).copied())
+        }
+        _ => return review.problems.push(problem),
+    };
+    let Some(from) = from else {
+        return review.problems.push(Problem::of_partition(topic_partition, ProblemKind::NoAnswer));
+    };
+    review.lost_ranges.push(LostRange {
+        topic_partition: topic_partition.clone(),
+        from_offset: committed,
+        until_offset,
+        reason,
+        topic_id: tracked.topic_id.clone(),
+    });
+    let topic_id = match answers.topics.get(&topic_partition.topic) {
+        Some(TopicAnswer::Present { topic_id, .. }) => topic_id.clone(),
+        _ => None,
+    };
+    let topic_partition = topic_partition.clone();
+    review.positions.push(Position { topic_partition, topic_id, expected: Some(committed), from });
+}
+
+/// New partitions join where they begin, so that nothing written before they were seen is missed.
+fn join(known: &BTreeSet<&TopicPartition>, filter: &TopicFilter, answers: &Answers, review: &mut Review) {
+    for (topic_partition, topic_id) in answers.partitions(filter) {
+        if known.contains(&topic_partition) {
+            continue;
+        }
+        match answers.earliest.get(&topic_partition) {
+            Some(from) => {
+                review.joined.push(topic_partition.clone());
+                review.positions.push(Position { topic_partition, topic_id, expected: None, from: *from });
+            }
+            None => review.problems.push(Problem::of_partition(&topic_partition, ProblemKind::NoAnswer)),
+        }
+    }
+}
+
+/// Remembers since when partitions and topics are left out. Time comes in as that of a clock that only goes forward.
+#[derive(Debug, Clone, Default)]
+pub struct Silence {
+    since: BTreeMap<(Arc<str>, Option<i32>), (Duration, Problem)>,
+}
+
+impl Silence {
+    /// Takes note of the problems of this interval; whatever is not among them is well again.
+    pub fn note<'a>(&mut self, problems: impl IntoIterator<Item = &'a Problem>, now: Duration) {
+        let mut before = std::mem::take(&mut self.since);
+        for problem in problems {
+            let key = (Arc::clone(&problem.topic), problem.partition);
+            let since = before.remove(&key).map_or(now, |(since, _)| since);
+            self.since.insert(key, (since, problem.clone()));
+        }
+    }
+
+    /// The problem that has lasted longest, and how long.
+    #[must_use]
+    pub fn longest(&self, now: Duration) -> Option<(&Problem, Duration)> {
+        let oldest = self.since.values().min_by_key(|(since, _)| *since)?;
+        Some((&oldest.1, now.saturating_sub(oldest.0)))
+    }
+
+    /// Gives up on what has lasted longer than `limit`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) naming the topic and partition.
+    pub fn check(&self, now: Duration, limit: Duration) -> Result<()> {
+        match self.longest(now) {
+            Some((problem, lasted)) if lasted >= limit => Err(problem.to_error_after(lasted)),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "partitions_tests.rs"]
+mod tests;
