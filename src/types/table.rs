@@ -317,7 +317,7 @@ value_from! {
     compact_str::CompactString => |v: compact_str::CompactString| Value::Text(Cow::Owned(v.into_string()));
 }
 
-impl<'a, T: Into<Value<'a>>> From<Option<T>> for Value<'a> {
+impl<'a, T: Into<Self>> From<Option<T>> for Value<'a> {
     fn from(value: Option<T>) -> Self {
         value.map_or(Value::Null, Into::into)
     }

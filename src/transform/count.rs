@@ -1,0 +1,18 @@
+use super::{DStream, Rdd};
+
+impl<T: Send + 'static> DStream<T> {
+    /// One element per batch: how many elements the batch has; 0 for an empty batch. Spark: `count`.
+    ///
+    /// ```
+    /// # fn example(lines: directstream::transform::DStream<String>) {
+    /// lines.count().print();
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn count(&self) -> DStream<u64> {
+        self.derive("count", |rdd| {
+            let count = rdd.count()?;
+            Ok(Rdd::of_partitions(rdd.scope(), vec![vec![count]]))
+        })
+    }
+}

@@ -1,0 +1,92 @@
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use super::{BatchScope, Graph, Rdd};
+use crate::error::Result;
+
+/// The number of an operator, given in order of definition: the same program gives the same numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct OperatorId(pub(crate) usize);
+
+/// A stream as a lazy chain of operations: for each batch it gives an [`Rdd`].
+pub struct DStream<T> {
+    node: Arc<Node<T>>,
+}
+
+/// Makes the operator's RDD of a batch.
+type MakeRdd<T> = Box<dyn Fn(&BatchScope) -> Result<Rdd<T>> + Send + Sync>;
+
+struct Node<T> {
+    id: OperatorId,
+    name: &'static str,
+    graph: Graph,
+    make: MakeRdd<T>,
+    children: AtomicUsize,
+}
+
+impl<T> Clone for DStream<T> {
+    fn clone(&self) -> Self {
+        Self { node: Arc::clone(&self.node) }
+    }
+}
+
+impl<T> fmt::Debug for DStream<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DStream({} {:?})", self.node.name, self.node.id)
+    }
+}
+
+impl<T: Send + 'static> DStream<T> {
+    pub(crate) fn new(
+        graph: &Graph,
+        name: &'static str,
+        make: impl Fn(&BatchScope) -> Result<Rdd<T>> + Send + Sync + 'static,
+    ) -> Self {
+        let node = Node {
+            id: graph.next_operator(),
+            name,
+            graph: graph.clone(),
+            make: Box::new(make),
+            children: AtomicUsize::new(0),
+        };
+        Self { node: Arc::new(node) }
+    }
+
+    pub(crate) fn graph(&self) -> &Graph {
+        &self.node.graph
+    }
+
+    /// A stream that makes its RDD from this one's.
+    pub(crate) fn derive<U: Send + 'static>(
+        &self,
+        name: &'static str,
+        make: impl Fn(Rdd<T>) -> Result<Rdd<U>> + Send + Sync + 'static,
+    ) -> DStream<U> {
+        let parent = self.used();
+        DStream::new(&self.node.graph, name, move |scope| make(parent.rdd(scope)?))
+    }
+
+    /// A handle for a child or an output: the second one makes this stream a shared one.
+    pub(crate) fn used(&self) -> Self {
+        if self.node.children.fetch_add(1, Ordering::Relaxed) > 0 {
+            self.node.graph.note_shared_operator();
+        }
+        self.clone()
+    }
+
+    /// This stream's RDD of a batch.
+    pub(crate) fn rdd(&self, scope: &BatchScope) -> Result<Rdd<T>> {
+        scope.generate(self.node.id, |scope| (self.node.make)(scope))
+    }
+
+    /// The operator's number.
+    #[must_use]
+    pub fn id(&self) -> OperatorId {
+        self.node.id
+    }
+}

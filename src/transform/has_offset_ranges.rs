@@ -1,0 +1,114 @@
+use std::{ops::Deref, sync::Arc};
+
+use super::{BatchScope, DStream, Graph, Rdd};
+use crate::{
+    error::Result,
+    types::{OffsetRange, Record},
+};
+
+/// The ranges an RDD was read from. Only the direct stream's own RDD has them, and only those of its own batch: after
+/// `map` or a shuffle there is nothing to ask, so a wrong use does not compile.
+///
+/// ```
+/// use directstream::transform::{DirectKafkaInputDStream, HasOffsetRanges};
+///
+/// fn log_ranges(stream: &DirectKafkaInputDStream) {
+///     stream.foreach_direct_rdd(|rdd| {
+///         for range in rdd.offset_ranges() {
+///             eprintln!("{range}");
+///         }
+///         Ok(())
+///     });
+/// }
+/// ```
+///
+/// ```compile_fail
+/// use directstream::transform::{DirectKafkaInputDStream, HasOffsetRanges};
+///
+/// fn wrong(stream: &DirectKafkaInputDStream) {
+///     // The mapped stream's RDD no longer knows which range a partition came from.
+///     stream.map(|record| record.offset()).foreach_rdd(|rdd| {
+///         rdd.offset_ranges();
+///         Ok(())
+///     });
+/// }
+/// ```
+pub trait HasOffsetRanges {
+    /// The ranges: range `i` is what partition `i` was read from.
+    fn offset_ranges(&self) -> &[OffsetRange];
+}
+
+/// The direct stream's own RDD of one batch: an [`Rdd`] of records that knows its ranges.
+#[derive(Debug, Clone)]
+pub struct DirectRdd {
+    rdd: Rdd<Record>,
+    ranges: Arc<[OffsetRange]>,
+}
+
+impl Deref for DirectRdd {
+    type Target = Rdd<Record>;
+
+    fn deref(&self) -> &Rdd<Record> {
+        &self.rdd
+    }
+}
+
+impl HasOffsetRanges for DirectRdd {
+    fn offset_ranges(&self) -> &[OffsetRange] {
+        &self.ranges
+    }
+}
+
+/// The direct stream: a [`DStream`] of records whose own RDDs know their ranges.
+#[derive(Debug, Clone)]
+pub struct DirectKafkaInputDStream {
+    stream: DStream<Record>,
+    input: usize,
+}
+
+impl Deref for DirectKafkaInputDStream {
+    type Target = DStream<Record>;
+
+    fn deref(&self) -> &DStream<Record> {
+        &self.stream
+    }
+}
+
+impl DirectKafkaInputDStream {
+    /// The direct stream that is the graph's next input.
+    #[must_use]
+    pub fn new(graph: &Graph) -> Self {
+        let input = graph.next_input();
+        let stream =
+            DStream::new(graph, "direct_stream", move |scope| Ok(Rdd::new(scope.input(input)?.records, scope.clone())));
+        Self { stream, input }
+    }
+
+    /// The number of this input, from 0 in order of definition.
+    #[must_use]
+    pub fn input(&self) -> usize {
+        self.input
+    }
+
+    fn direct_rdd(input: usize, stream: &DStream<Record>, scope: &BatchScope) -> Result<DirectRdd> {
+        Ok(DirectRdd { rdd: stream.rdd(scope)?, ranges: scope.input(input)?.ranges })
+    }
+
+    /// Runs `function` once per batch with the stream's own RDD, which knows its ranges. A side effect: it runs before the
+    /// commit, at least once. Spark: `foreachRDD` with `HasOffsetRanges`.
+    pub fn foreach_direct_rdd(&self, function: impl Fn(&DirectRdd) -> Result<()> + Send + Sync + 'static) {
+        let (input, stream) = (self.input, self.stream.used());
+        super::foreach_rdd::add_side_effect(self.graph(), "foreach_direct_rdd", move |scope| {
+            function(&Self::direct_rdd(input, &stream, scope)?)
+        });
+    }
+
+    /// Each batch's own RDD, which knows its ranges, through `function`. Spark: `transform` with `HasOffsetRanges`.
+    pub fn transform_direct<U: Send + 'static>(
+        &self,
+        function: impl Fn(&DirectRdd) -> Result<Rdd<U>> + Send + Sync + 'static,
+    ) -> DStream<U> {
+        let (input, stream) = (self.input, self.stream.used());
+        DStream::new(self.graph(), "transform_direct", move |scope| function(&Self::direct_rdd(input, &stream, scope)?))
+    }
+}

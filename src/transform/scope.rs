@@ -1,0 +1,109 @@
+use std::{
+    any::Any,
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use super::{OperatorId, Rdd, Runner};
+use crate::{
+    error::{Error, Result},
+    types::{BatchInfo, Compute, OffsetRange, Record, ShuffleStage, Task},
+};
+
+/// What the RDDs of one batch share: the batch, its inputs, and the runner.
+#[derive(Clone)]
+pub struct BatchScope {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    task: Task,
+    runner: Arc<dyn Runner>,
+    inputs: Vec<Input>,
+    shuffles: AtomicUsize,
+    generated: Mutex<HashMap<OperatorId, Box<dyn Any + Send + Sync>>>,
+}
+
+/// The direct stream's own RDD of a batch and its ranges: range `i` is what partition `i` is read from.
+#[derive(Clone)]
+pub struct Input {
+    /// The records.
+    pub records: Arc<dyn Compute<Record>>,
+    /// The ranges, partition by partition.
+    pub ranges: Arc<[OffsetRange]>,
+}
+
+impl BatchScope {
+    /// The scope of one batch. `inputs` are the direct streams, in order of definition.
+    #[must_use]
+    pub fn new(task: Task, runner: Arc<dyn Runner>, inputs: Vec<Input>) -> Self {
+        let (shuffles, generated) = (AtomicUsize::new(0), Mutex::default());
+        Self { inner: Arc::new(Inner { task, runner, inputs, shuffles, generated }) }
+    }
+
+    /// The batch.
+    #[must_use]
+    pub fn batch(&self) -> &BatchInfo {
+        &self.inner.task.batch
+    }
+
+    /// The RDD of an operator: made once per batch, so that a shuffle that two outputs need runs once. Only the
+    /// computation is kept, which does not know the scope: no cycle, and all is freed with the batch.
+    pub(crate) fn generate<T: Send + 'static>(
+        &self,
+        operator: OperatorId,
+        make: impl FnOnce(&Self) -> Result<Rdd<T>>,
+    ) -> Result<Rdd<T>> {
+        let lock = || self.inner.generated.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = lock().get(&operator).and_then(|known| known.downcast_ref::<Arc<dyn Compute<T>>>().cloned());
+        if let Some(compute) = known {
+            return Ok(Rdd::new(compute, self.clone()));
+        }
+        let rdd = make(self)?;
+        lock().insert(operator, Box::new(Arc::clone(rdd.compute())));
+        Ok(rdd)
+    }
+
+    pub(crate) fn task(&self) -> &Task {
+        &self.inner.task
+    }
+
+    pub(crate) fn runner(&self) -> &dyn Runner {
+        &*self.inner.runner
+    }
+
+    pub(crate) fn input(&self, index: usize) -> Result<Input> {
+        let input = self.inner.inputs.get(index).cloned();
+        input.ok_or_else(|| Error::internal(format!("the batch has no input of this number input={index}")))
+    }
+
+    pub(crate) fn next_shuffle_id(&self) -> usize {
+        self.inner.shuffles.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Runs the shuffles that are needed, parents first.
+    pub(crate) fn run_shuffles(&self, shuffles: &[Arc<dyn ShuffleStage>]) -> Result<()> {
+        for shuffle in shuffles {
+            self.run_shuffles(&shuffle.parents())?;
+            // A shuffle keeps what its tasks gave: one that ran already does nothing.
+            self.runner().run(shuffle.map_partitions(), &|partition| shuffle.run_map(partition, self.task()))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for BatchScope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BatchScope").field("batch", self.batch()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Input").field("ranges", &self.ranges).finish_non_exhaustive()
+    }
+}

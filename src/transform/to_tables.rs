@@ -1,0 +1,295 @@
+//! Records straight into tables: what a job file describes. One pass over the records fills every table.
+
+use std::{borrow::Cow, ops::ControlFlow};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+
+use super::{
+    BatchScope, DStream, Output, Prepared, TableTypes, TransactionalOutput,
+    json::Paths,
+    table_rows::{TableShape, TaskRows, finish, recycle, refused_row},
+};
+use crate::{
+    error::{Error, Result},
+    types::{
+        BatchTime, ColumnSource, DeadLetter, DeadLetterStage, Field, Flow, Record, Refusal, Stop, TableRows, TableSpec,
+        Timestamp, Value,
+    },
+};
+
+/// What a record's value is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum InputFormat {
+    /// A JSON document.
+    #[default]
+    Json,
+    /// UTF-8 text.
+    Text,
+    /// Any bytes.
+    Bytes,
+}
+
+/// What happens to a record that an output cannot take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnError {
+    /// The batch fails and the stream ends with exit code 6.
+    #[default]
+    Fail,
+    /// The record goes to the `dead_letters` table, in the batch's transaction, and into none of the outputs.
+    DeadLetter,
+}
+
+/// Records into one or more tables. A record that one of them cannot take goes into none.
+#[derive(Debug)]
+pub struct RecordsToTables {
+    stream: DStream<Record>,
+    format: InputFormat,
+    on_error: OnError,
+    tables: Vec<TableSpec>,
+}
+
+impl DStream<Record> {
+    /// Writes records into tables whose columns have [sources](ColumnSource): what a job file does. All tables are filled
+    /// in one pass, and a record that one of them cannot take goes into none.
+    pub fn save_records(&self, format: InputFormat, on_error: OnError, tables: Vec<TableSpec>) {
+        let output = RecordsToTables { stream: self.used(), format, on_error, tables };
+        self.graph().add_output(Output::Transactional(std::sync::Arc::new(output)));
+    }
+}
+
+impl TransactionalOutput for RecordsToTables {
+    fn name(&self) -> &'static str {
+        "save_records"
+    }
+
+    fn tables(&self) -> &[TableSpec] {
+        &self.tables
+    }
+
+    fn reads_once(&self) -> bool {
+        true
+    }
+
+    fn prepare(&self, scope: &BatchScope, types: &[TableTypes]) -> Result<Prepared> {
+        let plan = RecordPlan::new(self, scope.batch().batch_time, types)?;
+        let tasks =
+            self.stream.rdd(scope)?.run(|_| RecordTask::new(&plan), |task, record| task.take(&plan, &record))?;
+        let mut prepared = Prepared::default();
+        let mut rows: Vec<Vec<TaskRows>> = plan.shapes.iter().map(|_| Vec::new()).collect();
+        for task in tasks {
+            prepared.dead_letters.extend(task.dead_letters);
+            for (table, part) in task.rows.into_iter().enumerate() {
+                rows[table].push(part);
+            }
+        }
+        for (table, parts) in rows.into_iter().enumerate() {
+            prepared.tables.push(TableRows { table, chunks: finish(&plan.shapes[table], parts)? });
+        }
+        Ok(prepared)
+    }
+}
+
+/// How a record becomes rows: chosen once per batch, never per value.
+struct RecordPlan {
+    format: InputFormat,
+    on_error: OnError,
+    batch_time: BatchTime,
+    shapes: Vec<TableShape>,
+    // All columns of all tables, one after the other; `slots` of them.
+    columns: Vec<ColumnSource>,
+    // Where each table's columns start; one more for the end.
+    starts: Vec<usize>,
+    value_paths: Paths,
+    key_paths: Paths,
+    wants_headers: bool,
+}
+
+impl RecordPlan {
+    fn new(output: &RecordsToTables, batch_time: BatchTime, types: &[TableTypes]) -> Result<Self> {
+        let mut plan = Self {
+            format: output.format,
+            on_error: output.on_error,
+            batch_time,
+            shapes: Vec::new(),
+            columns: Vec::new(),
+            starts: vec![0],
+            value_paths: Paths::default(),
+            key_paths: Paths::default(),
+            wants_headers: false,
+        };
+        for (spec, types) in output.tables.iter().zip(types) {
+            plan.shapes.push(TableShape::new(spec, types)?);
+            for (column, column_type) in spec.columns.iter().zip(types) {
+                let slot = plan.columns.len();
+                let source = column.source.clone().ok_or_else(|| {
+                    Error::config(format!("a column has no source table={} column={}", spec.table, column.name))
+                })?;
+                match &source {
+                    ColumnSource::ValuePointer(pointer) => plan.value_paths.add(pointer, slot, *column_type),
+                    ColumnSource::KeyPointer(pointer) => plan.key_paths.add(pointer, slot, *column_type),
+                    ColumnSource::Header(_) => plan.wants_headers = true,
+                    _ => {}
+                }
+                plan.columns.push(source);
+            }
+            plan.starts.push(plan.columns.len());
+        }
+        Ok(plan)
+    }
+
+    /// The values of all columns.
+    fn values<'r>(&'r self, record: &'r Record, values: &mut Vec<Value<'r>>) -> Result<(), Refused> {
+        values.resize(self.columns.len(), Value::Null);
+        let decode = |reason: String| Refused { stage: DeadLetterStage::Decode, reason, table: None };
+        if let (Some(document), false) = (record.key(), self.key_paths.is_empty()) {
+            self.key_paths.read(document, values).map_err(|error| decode(format!("key: {error}")))?;
+        }
+        match (self.format, record.value()) {
+            // Read also where no column wants it: a value that is not JSON is a fault of its own.
+            (InputFormat::Json, Some(document)) => {
+                self.value_paths.read(document, values).map_err(|error| decode(error.to_string()))?;
+            }
+            (InputFormat::Text, Some(bytes)) if std::str::from_utf8(bytes).is_err() => {
+                return Err(decode("the value is not valid UTF-8".to_owned()));
+            }
+            _ => {}
+        }
+        let headers = if self.wants_headers { record.headers() } else { Vec::new() };
+        for (slot, source) in self.columns.iter().enumerate() {
+            values[slot] = match source {
+                ColumnSource::KeyPointer(_) | ColumnSource::ValuePointer(_) => continue,
+                ColumnSource::Key => record.key().map_or(Value::Null, |key| Value::Bytes(Cow::Borrowed(key))),
+                ColumnSource::Value => whole_value(self.format, record.value()),
+                ColumnSource::Header(name) => last_header(&headers, name),
+                ColumnSource::Topic => Value::Text(Cow::Borrowed(record.topic())),
+                ColumnSource::Partition => Value::Int(i64::from(record.partition())),
+                ColumnSource::Offset => Value::Int(record.offset().get()),
+                ColumnSource::Timestamp => timestamp(record.timestamp()),
+                ColumnSource::BatchTime => Value::TimestampMicros(self.batch_time.as_ms().saturating_mul(1000)),
+                ColumnSource::One => Value::Int(1),
+            };
+        }
+        Ok(())
+    }
+
+    /// The fields of all columns.
+    fn fields<'r>(&self, values: &mut [Value<'r>], fields: &mut Vec<Field<'r>>) -> Result<(), Refused> {
+        for (table, shape) in self.shapes.iter().enumerate() {
+            let refused = |refusal: Refusal, column: Option<usize>| Refused {
+                stage: DeadLetterStage::Convert,
+                reason: column.map_or_else(|| refusal.to_string(), |index| format!("{refusal} column={}", index + 1)),
+                table: Some(table),
+            };
+            let start = self.starts[table];
+            for (index, to) in shape.types.iter().enumerate() {
+                let value = std::mem::replace(&mut values[start + index], Value::Null);
+                fields.push(Field::convert(*to, value).map_err(|refusal| refused(refusal, Some(index)))?);
+            }
+            shape.check_key(&fields[start..]).map_err(|refusal| refused(refusal, None))?;
+        }
+        Ok(())
+    }
+}
+
+fn whole_value(format: InputFormat, value: Option<&[u8]>) -> Value<'_> {
+    match (format, value) {
+        (_, None) => Value::Null,
+        (InputFormat::Json, Some(bytes)) => match std::str::from_utf8(bytes) {
+            Ok(text) => Value::Json(Cow::Borrowed(text)),
+            Err(_) => Value::Bytes(Cow::Borrowed(bytes)),
+        },
+        (InputFormat::Text | InputFormat::Bytes, Some(bytes)) => Value::Bytes(Cow::Borrowed(bytes)),
+    }
+}
+
+fn last_header<'r>(headers: &[(String, Option<Vec<u8>>)], name: &str) -> Value<'r> {
+    let found = headers.iter().rev().find(|(header, _)| header == name).and_then(|(_, value)| value.clone());
+    found.map_or(Value::Null, |value| Value::Bytes(Cow::Owned(value)))
+}
+
+fn timestamp<'r>(timestamp: Timestamp) -> Value<'r> {
+    timestamp.as_ms().map_or(Value::Null, |ms| Value::TimestampMicros(ms.saturating_mul(1000)))
+}
+
+/// Why a record is refused.
+struct Refused {
+    stage: DeadLetterStage,
+    reason: String,
+    table: Option<usize>,
+}
+
+/// One task's rows and dead letters.
+struct RecordTask {
+    rows: Vec<TaskRows>,
+    dead_letters: Vec<DeadLetter>,
+    // Allocations that are used again for every record.
+    values: Vec<Value<'static>>,
+    fields: Vec<Field<'static>>,
+}
+
+impl RecordTask {
+    fn new(plan: &RecordPlan) -> Self {
+        let rows = plan.shapes.iter().map(TaskRows::new).collect();
+        Self { rows, dead_letters: Vec::new(), values: Vec::new(), fields: Vec::new() }
+    }
+
+    fn take(&mut self, plan: &RecordPlan, record: &Record) -> Flow {
+        let mut values = recycle(std::mem::take(&mut self.values));
+        let mut fields = recycle_fields(std::mem::take(&mut self.fields));
+        let outcome = plan.values(record, &mut values).and_then(|()| plan.fields(&mut values, &mut fields));
+        let flow = match outcome {
+            Ok(()) => self.add_rows(plan, &fields),
+            Err(refused) => self.refuse(plan, record, refused),
+        };
+        self.values = recycle(values);
+        self.fields = recycle_fields(fields);
+        flow
+    }
+
+    /// Every output can take the record: only now is the first row written.
+    fn add_rows(&mut self, plan: &RecordPlan, fields: &[Field<'_>]) -> Flow {
+        for (table, rows) in self.rows.iter_mut().enumerate() {
+            let shape = &plan.shapes[table];
+            if let Err(refusal) = rows.add(shape, &fields[plan.starts[table]..plan.starts[table + 1]]) {
+                return ControlFlow::Break(Stop::Failed(refused_row(shape, &refusal)));
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn refuse(&mut self, plan: &RecordPlan, record: &Record, refused: Refused) -> Flow {
+        let output = refused.table.map(|table| plan.shapes[table].name().to_owned());
+        if plan.on_error == OnError::Fail {
+            let table = output.map(|name| format!(" table={name}")).unwrap_or_default();
+            let message = format!("a record is refused: {}{table} offset={}", refused.reason, record.offset());
+            return ControlFlow::Break(Stop::Failed(Error::transform(message).on(record.topic_partition().clone())));
+        }
+        self.dead_letters.push(DeadLetter {
+            topic_partition: record.topic_partition().clone(),
+            offset: record.offset(),
+            stage: refused.stage,
+            reason: refused.reason,
+            output,
+            key: record.key().map(<[u8]>::to_vec),
+            value: record.value().map(<[u8]>::to_vec),
+            headers: headers_json(record),
+            timestamp_ms: record.timestamp().as_ms(),
+        });
+        ControlFlow::Continue(())
+    }
+}
+
+fn recycle_fields<'a>(mut fields: Vec<Field<'_>>) -> Vec<Field<'a>> {
+    fields.clear();
+    fields.into_iter().map(Field::into_owned).collect()
+}
+
+/// Headers as the `dead_letters` table keeps them: `[[name, base64 or null], ...]`.
+fn headers_json(record: &Record) -> String {
+    let headers: Vec<serde_json::Value> = record
+        .headers()
+        .into_iter()
+        .map(|(name, value)| serde_json::json!([name, value.map(|bytes| BASE64_STANDARD.encode(bytes))]))
+        .collect();
+    serde_json::Value::Array(headers).to_string()
+}

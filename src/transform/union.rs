@@ -1,0 +1,54 @@
+use std::sync::Arc;
+
+use super::{DStream, Rdd};
+use crate::types::{Compute, Flow, ShuffleStage, Task};
+
+struct Union<T> {
+    parents: Vec<Arc<dyn Compute<T>>>,
+}
+
+impl<T: 'static> Compute<T> for Union<T> {
+    fn partitions(&self) -> usize {
+        self.parents.iter().map(|parent| parent.partitions()).sum()
+    }
+
+    fn compute(&self, partition: usize, task: &Task, each: &mut dyn FnMut(T) -> Flow) -> Flow {
+        let mut index = partition;
+        for parent in &self.parents {
+            if index < parent.partitions() {
+                return parent.compute(index, task, each);
+            }
+            index -= parent.partitions();
+        }
+        Flow::Continue(())
+    }
+
+    fn shuffles(&self) -> Vec<Arc<dyn ShuffleStage>> {
+        self.parents.iter().flat_map(|parent| parent.shuffles()).collect()
+    }
+}
+
+impl<T: Send + 'static> Rdd<T> {
+    /// The partitions of this RDD, then those of the other.
+    #[must_use]
+    pub fn union(&self, other: &Self) -> Self {
+        let parents = vec![Arc::clone(self.compute()), Arc::clone(other.compute())];
+        Self::new(Arc::new(Union { parents }), self.scope().clone())
+    }
+}
+
+impl<T: Send + 'static> DStream<T> {
+    /// The elements of both streams, batch by batch. Spark: `union`.
+    ///
+    /// ```
+    /// # fn example(orders: directstream::transform::DStream<String>, refunds: directstream::transform::DStream<String>) {
+    /// let all = orders.union(&refunds);
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn union(&self, other: &Self) -> Self {
+        let other = other.used();
+        let this = self.used();
+        Self::new(self.graph(), "union", move |scope| Ok(this.rdd(scope)?.union(&other.rdd(scope)?)))
+    }
+}
