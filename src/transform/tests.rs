@@ -146,7 +146,7 @@ fn a_failing_function_fails_the_task_and_so_does_a_panic() {
     let (graph, batch) = (Graph::default(), scope(&[&["1", "x"]]));
     let parsed = texts(&graph).try_map(|text| text.parse::<i64>().map_err(|_| crate::Error::transform("not a number")));
     assert_eq!(parsed.rdd(&batch).unwrap().count().unwrap_err().kind(), crate::ErrorKind::Transform);
-    let panicking = texts(&graph).map(|text| text.parse::<i64>().unwrap());
+    let panicking = texts(&Graph::default()).map(|text| text.parse::<i64>().unwrap());
     assert_eq!(panicking.rdd(&batch).unwrap().count().unwrap_err().kind(), crate::ErrorKind::Transform);
 }
 
