@@ -31,7 +31,7 @@ impl FromStr for TableName {
     /// Reads `table` or `schema.table`.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if a part is not an [identifier](check_identifier).
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if a part is not `[A-Za-z_][A-Za-z0-9_]*` of at most 63 bytes.
     fn from_str(text: &str) -> Result<Self> {
         let (schema, table) = match text.split_once('.') {
             Some((schema, table)) => (Some(schema), table),
