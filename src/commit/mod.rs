@@ -1,1 +1,29 @@
-//! Results and offsets into the store, in one transaction.
+//! Results and offsets into the store, atomically: the last stage that decides anything.
+//!
+//! [`Committer`] owns one connection to the user's database. Each batch's rows, dead letters, ledger entry and offsets
+//! commit in one transaction or not at all (I1), offsets by compare-and-swap on what is stored (I2, I3, I4). A lost
+//! answer is settled by reading the store under the application's lock, never by guessing. Another process that takes the
+//! application over fences this one: it ends (I5, I7). The invariants are listed in `docs/invariants.md`.
+//!
+//! * [`protocol`]: what to do next, as a pure function;
+//! * `committer`: does it, on a task of its own;
+//! * `store`: what a store has to do; `postgres` and `sqlite` do it;
+//! * `migrate`: the store's own tables; `inspect`: reading them from outside.
+
+mod committer;
+mod identity;
+mod ledger;
+mod migrate;
+mod outputs;
+pub mod protocol;
+mod settings;
+mod shell;
+mod sqlite;
+mod store;
+
+pub use committer::Committer;
+pub use protocol::Ownership;
+pub use settings::{
+    ColumnShape, Commit, CommitOutcome, Migrate, Recovered, StoreHealth, StoreKind, StoreSettings, StoreUrl,
+    StoredPosition, TableShape,
+};

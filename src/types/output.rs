@@ -26,7 +26,10 @@ pub struct CommittedRange {
     /// The stored offset it continues from, which the compare-and-swap expects. `None`: the partition is new, its row is
     /// inserted. It differs from `range.from_offset` only where a lost range lies between.
     pub expected: Option<Offset>,
-    /// The topic's id; `None` where the broker tells none.
+    /// The stored topic id, which the compare-and-swap expects as well. It differs from `topic_id` where the topic was
+    /// created again, and where no id was known before.
+    pub expected_topic_id: Option<TopicId>,
+    /// The topic's id, stored from now on; `None` where the broker tells none.
     pub topic_id: Option<TopicId>,
     /// What reading it found.
     pub counts: RangeCounts,

@@ -11,5 +11,6 @@
 
 mod examples;
 mod servers;
+mod store;
 mod support;
 mod tidy;

@@ -1,0 +1,208 @@
+//! The handle that the driver holds, and the task behind it.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{
+    protocol::{Event, Work},
+    settings::{CommitOutcome, Recovered, StoreHealth, StoreKind, StoreSettings, StoredPosition},
+    shell::{Done, Shell},
+    sqlite::SqliteStore,
+    store::Store,
+};
+use crate::{
+    clock::Clock,
+    error::{Error, Result},
+    types::BatchCommit,
+};
+
+/// How often the owner says that it is alive, whenever no transaction is open. A fifth of the age at which it counts as dead.
+const BEAT_EVERY: Duration = Duration::from_secs(1);
+
+type Answer<T> = oneshot::Sender<Result<T>>;
+
+enum Request {
+    Initialize(Vec<StoredPosition>, Answer<()>),
+    Commit(Box<BatchCommit>, Answer<CommitOutcome>),
+    Positions(Answer<Vec<StoredPosition>>),
+    CheckOwner(Answer<()>),
+    Stop(oneshot::Sender<()>),
+}
+
+/// Commits batches, one at a time, over one connection that its own task holds.
+///
+/// A clone is another handle to the same task. A caller that goes away while its request is at work cancels nothing: the
+/// task takes every transaction to its end. When all handles are gone the task ends without giving the application up, as
+/// if the process had died.
+#[derive(Clone, Debug)]
+pub struct Committer {
+    requests: mpsc::Sender<Request>,
+    health: watch::Receiver<StoreHealth>,
+    stopping: Arc<watch::Sender<bool>>,
+}
+
+impl Committer {
+    /// Connects, migrates, checks the output tables, takes the application over, and reads what is kept of it.
+    ///
+    /// `health` changes while this waits: to `Waiting` while another process owns the application.
+    ///
+    /// # Errors
+    /// * [`Config`](crate::ErrorKind::Config): the URL, the schema's version, a table's shape, a privilege, another
+    ///   fingerprint; all faults of the tables are in one error.
+    /// * [`Unavailable`](crate::ErrorKind::Unavailable): the store did not answer within `start_timeout`.
+    /// * [`Corrupt`](crate::ErrorKind::Corrupt): another Kafka cluster, or offsets missing where batches were committed.
+    /// * [`Fenced`](crate::ErrorKind::Fenced): a live owner did not leave.
+    pub async fn start(
+        settings: StoreSettings,
+        clock: Arc<dyn Clock>,
+        health: watch::Sender<StoreHealth>,
+    ) -> Result<(Self, Recovered)> {
+        let (requests, inbox) = mpsc::channel(1);
+        let (stopping, stop_asked) = watch::channel(false);
+        let watched = health.subscribe();
+        let store: Box<dyn Store> = match settings.url.kind() {
+            StoreKind::Sqlite => Box::new(SqliteStore::new(&settings)?),
+            StoreKind::Postgres => return Err(Error::internal("not there yet")),
+        };
+        let shell = Shell::new(&settings, store, clock, health, stop_asked);
+        let (started, answer) = oneshot::channel();
+        tokio::spawn(run(shell, inbox, started));
+        let recovered = answer.await.map_err(|_| gone())??;
+        Ok((Self { requests, health: watched, stopping: Arc::new(stopping) }, recovered))
+    }
+
+    /// How the store is doing. Being fenced while idle is told here first.
+    #[must_use]
+    pub fn health(&self) -> watch::Receiver<StoreHealth> {
+        self.health.clone()
+    }
+
+    /// Writes the first positions of an application, all in one transaction under the owner's lock. Doing it twice is doing
+    /// it once.
+    ///
+    /// # Errors
+    /// [`Conflict`](crate::ErrorKind::Conflict) if other positions are stored, and what can end a stream at any time:
+    /// [`Fenced`](crate::ErrorKind::Fenced), [`Corrupt`](crate::ErrorKind::Corrupt),
+    /// [`Unavailable`](crate::ErrorKind::Unavailable).
+    pub async fn initialize_positions(&self, positions: Vec<StoredPosition>) -> Result<()> {
+        self.ask(|answer| Request::Initialize(positions, answer)).await
+    }
+
+    /// Commits a batch: all of it or nothing. Calls from several tasks run one after the other; the batch's number must
+    /// follow the last committed one.
+    ///
+    /// # Errors
+    /// The stream is over: [`Fenced`](crate::ErrorKind::Fenced); [`Corrupt`](crate::ErrorKind::Corrupt) if the database went
+    /// back; [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown) or [`Unavailable`](crate::ErrorKind::Unavailable) if it
+    /// did not answer for `unavailable_max`; [`Internal`](crate::ErrorKind::Internal) for a batch number out of order. A batch
+    /// that is merely not committed is a [`CommitOutcome`].
+    pub async fn commit(&self, batch: BatchCommit) -> Result<CommitOutcome> {
+        self.ask(|answer| Request::Commit(Box::new(batch), answer)).await
+    }
+
+    /// The stored positions, read by the owner.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit).
+    pub async fn positions(&self) -> Result<Vec<StoredPosition>> {
+        self.ask(Request::Positions).await
+    }
+
+    /// Makes sure, by a write, that this process still owns the application: right before side effects.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit).
+    pub async fn check_owner(&self) -> Result<()> {
+        self.ask(Request::CheckOwner).await
+    }
+
+    /// Gives the application up, so that a successor starts at once, and ends. While the store is away it ends without.
+    pub async fn stop(self) {
+        let (answer, done) = oneshot::channel();
+        self.stopping.send_replace(true);
+        if self.requests.send(Request::Stop(answer)).await.is_ok() {
+            let _ = done.await;
+        }
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(Answer<T>) -> Request) -> Result<T> {
+        let (answer, done) = oneshot::channel();
+        let sent = self.requests.send(request(answer)).await;
+        sent.map_err(|_| self.why_gone())?;
+        done.await.map_err(|_| self.why_gone())?
+    }
+
+    fn why_gone(&self) -> Error {
+        match &*self.health.borrow() {
+            StoreHealth::Ended(kind, message) => Error::new(*kind, message.clone()),
+            _ => gone(),
+        }
+    }
+}
+
+fn gone() -> Error {
+    Error::internal("the committer has ended")
+}
+
+/// The task: requests, and heartbeats between them. Nothing is cancelled here: `select!` chooses between two waits, and what
+/// is chosen then runs to its end.
+async fn run(mut shell: Shell, mut inbox: mpsc::Receiver<Request>, started: oneshot::Sender<Result<Recovered>>) {
+    let recovered = shell.start().await;
+    let failed = recovered.is_err();
+    if started.send(recovered).is_err() || failed {
+        return;
+    }
+    let mut beats = tokio::time::interval(BEAT_EVERY);
+    beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        let request = tokio::select! {
+            request = inbox.recv() => request,
+            _ = beats.tick() => {
+                // What it found is told by `health`, and to the next request.
+                let _ = shell.drive(Event::BeatDue).await;
+                if shell.has_ended() {
+                    return;
+                }
+                continue;
+            }
+        };
+        let Some(request) = request else { return };
+        serve(&mut shell, request).await;
+        if shell.has_ended() {
+            return;
+        }
+    }
+}
+
+async fn serve(shell: &mut Shell, request: Request) {
+    // An answer that nobody waits for any more is dropped: the work itself is done.
+    match request {
+        Request::Initialize(positions, answer) => {
+            let _ = answer.send(shell.initialize(positions).await);
+        }
+        Request::Commit(batch, answer) => {
+            let _ = answer.send(shell.commit(batch).await);
+        }
+        Request::Positions(answer) => {
+            let _ = answer.send(shell.positions().await);
+        }
+        Request::CheckOwner(answer) => {
+            let held = match shell.drive(Event::BeatDue).await {
+                Ok(Done::Held | Done::Other) => Ok(()),
+                Ok(_) => Err(Error::internal("a heartbeat cannot commit")),
+                Err(error) => Err(error),
+            };
+            let _ = answer.send(held);
+        }
+        Request::Stop(answer) => {
+            let _ = shell.drive(Event::Stop).await;
+            let _ = answer.send(());
+        }
+    }
+}
+
+/// The protocol's word for committing `batch`.
+pub(super) fn work_of(batch: &BatchCommit) -> Work {
+    Work::Batch(batch.batch_seq)
+}

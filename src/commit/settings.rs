@@ -1,0 +1,262 @@
+//! What the committer is started with, and what it gives back.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use uuid::Uuid;
+
+use super::protocol::Ownership;
+use crate::{
+    error::{Error, Result},
+    types::{BatchCommit, BatchTime, ColumnType, Offset, TableSpec, TopicId, TopicPartition},
+};
+
+/// Where the store is. Its `Debug` and `Display` forms never show a password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct StoreUrl {
+    text: String,
+    kind: StoreKind,
+}
+
+/// Which store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StoreKind {
+    /// PostgreSQL.
+    Postgres,
+    /// SQLite.
+    Sqlite,
+}
+
+impl StoreUrl {
+    /// Which store.
+    #[must_use]
+    pub fn kind(&self) -> StoreKind {
+        self.kind
+    }
+
+    /// The URL as it was given, with its password.
+    pub(crate) fn secret(&self) -> &str {
+        &self.text
+    }
+}
+
+impl FromStr for StoreUrl {
+    type Err = Error;
+
+    /// Reads `postgres://...`, `postgresql://...` or `sqlite:...`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) naming the scheme, and nothing else of the URL.
+    fn from_str(text: &str) -> Result<Self> {
+        let scheme = text.split_once(':').map_or("", |(scheme, _)| scheme);
+        let kind = match scheme {
+            "postgres" | "postgresql" => StoreKind::Postgres,
+            "sqlite" => StoreKind::Sqlite,
+            // A text without a colon may be anything, a password too.
+            _ => {
+                let plain = scheme.len() <= 20 && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'+');
+                let scheme = if plain { scheme } else { "" };
+                return Err(Error::config(format!(
+                    "the store's url starts with postgres: or sqlite: scheme={scheme:?}"
+                )));
+            }
+        };
+        Ok(Self { text: text.to_owned(), kind })
+    }
+}
+
+impl fmt::Debug for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for StoreUrl {
+    /// The scheme, host and path: what stands between user information and query.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (scheme, rest) = self.text.split_once(':').unwrap_or(("", ""));
+        let rest = rest.split(['?', '#']).next().unwrap_or("");
+        match self.kind {
+            StoreKind::Sqlite => write!(f, "{scheme}:{rest}"),
+            // The last `@`: a password may hold one that was not escaped.
+            StoreKind::Postgres => {
+                let rest = rest.trim_start_matches('/');
+                write!(f, "{scheme}://{}", rest.rsplit_once('@').map_or(rest, |(_, host)| host))
+            }
+        }
+    }
+}
+
+/// Whether starting brings the store's own tables up to date.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Migrate {
+    /// Yes, under a lock and in one transaction.
+    #[default]
+    Auto,
+    /// No: an older schema is refused.
+    Off,
+}
+
+/// What the committer is started with.
+#[derive(Debug, Clone)]
+pub struct StoreSettings {
+    /// The store.
+    pub url: StoreUrl,
+    /// The application id: everything is kept under it.
+    pub application: String,
+    /// The output tables; [`TableRows::table`](crate::types::TableRows::table) is an index into them.
+    pub tables: Vec<TableSpec>,
+    /// Whether starting brings the store's own tables up to date.
+    pub migrate: Migrate,
+    /// How long a batch stays in the ledger.
+    pub ledger_retention: Duration,
+    /// How many batches stay in the ledger, however old: what windows and `verify` need.
+    pub ledger_batches_min: u64,
+    /// What this process is called as an owner: never used before. Tests choose it.
+    pub owner: Uuid,
+    /// What to do about a live owner.
+    pub ownership: Ownership,
+    /// How long the store may be unavailable at start.
+    pub start_timeout: Duration,
+    /// How long the store may be unavailable later.
+    pub unavailable_max: Duration,
+    /// The start of the grid of batch times, kept from the first start on: milliseconds since 1970-01-01 UTC.
+    pub zero_time_ms: i64,
+    /// The batch interval.
+    pub interval: Duration,
+    /// Whether the stored interval must stay as it is: a job with windows or state.
+    pub interval_fixed: bool,
+    /// Kafka's cluster id, if known: another one than the stored one is refused.
+    pub cluster_id: Option<String>,
+    /// What must stay the same for stored state to make sense: another one than the stored one is refused.
+    pub fingerprint: String,
+    /// The name and version of this program, for the ledger.
+    pub build: String,
+}
+
+impl StoreSettings {
+    /// Settings with the defaults: migrate, 30 days of ledger, wait for a live owner, 30 s to start, 10 min unavailable, an
+    /// interval of one second from time 0.
+    #[must_use]
+    pub fn new(url: StoreUrl, application: impl Into<String>) -> Self {
+        Self {
+            url,
+            application: application.into(),
+            tables: Vec::new(),
+            migrate: Migrate::Auto,
+            ledger_retention: Duration::from_secs(30 * 24 * 60 * 60),
+            ledger_batches_min: 100,
+            owner: Uuid::new_v4(),
+            ownership: Ownership::Wait,
+            start_timeout: Duration::from_secs(30),
+            unavailable_max: Duration::from_secs(10 * 60),
+            zero_time_ms: 0,
+            interval: Duration::from_secs(1),
+            interval_fixed: false,
+            cluster_id: None,
+            fingerprint: String::new(),
+            build: concat!("directstream ", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+}
+
+/// The committed position of a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredPosition {
+    /// The partition.
+    pub topic_partition: TopicPartition,
+    /// The id of the topic that the offset belongs to; `None` if the broker told none.
+    pub topic_id: Option<TopicId>,
+    /// The next offset to read.
+    pub until_offset: Offset,
+    /// The leader epoch of the last record before it, if known.
+    pub leader_epoch: Option<i32>,
+}
+
+/// A column of an output table as the database has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ColumnShape {
+    /// Its type: what workers encode for.
+    pub column_type: ColumnType,
+    /// Whether it refuses NULL, being NOT NULL or part of an upsert's key.
+    pub not_null: bool,
+}
+
+/// An output table as the database has it, its columns in the order of the [`TableSpec`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TableShape {
+    /// The columns.
+    pub columns: Vec<ColumnShape>,
+}
+
+impl TableShape {
+    /// The columns' types.
+    #[must_use]
+    pub fn types(&self) -> Vec<ColumnType> {
+        self.columns.iter().map(|column| column.column_type).collect()
+    }
+}
+
+/// What the store knows of the application when it is started.
+#[derive(Debug, Clone)]
+pub struct Recovered {
+    /// The epoch of this start.
+    pub epoch: u64,
+    /// The last committed batch; 0 if there is none.
+    pub batch_seq: u64,
+    /// Its time.
+    pub last_batch_time: Option<BatchTime>,
+    /// The start of the grid of batch times, fixed at the first start: milliseconds since 1970-01-01 UTC.
+    pub zero_time_ms: i64,
+    /// The committed positions, in the order of topic and partition; empty at the first start.
+    pub positions: Vec<StoredPosition>,
+    /// The output tables, in the order of the settings.
+    pub tables: Vec<TableShape>,
+}
+
+/// What became of a commit.
+#[derive(Debug)]
+pub enum CommitOutcome {
+    /// The batch is committed.
+    Committed(Commit),
+    /// The stored offsets are not the expected ones. Nothing was committed; `positions` are what is stored now.
+    Conflict {
+        /// The batch, as it was given.
+        batch: Box<BatchCommit>,
+        /// The stored positions.
+        positions: Vec<StoredPosition>,
+    },
+    /// The batch is not committed, and the committer is ready again.
+    NotCommitted {
+        /// The batch, as it was given.
+        batch: Box<BatchCommit>,
+        /// Why. [`ErrorKind::is_retryable`](crate::ErrorKind::is_retryable) tells whether the same batch may be tried again;
+        /// [`Transform`](crate::ErrorKind::Transform) says that the database refused a row, or that user code failed.
+        error: Error,
+    },
+}
+
+/// A committed batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Commit {
+    /// Its number.
+    pub batch_seq: u64,
+    /// Whether the answer to the commit was lost, and the store told that it is committed.
+    pub resolved: bool,
+    /// From the first command to the answer.
+    pub took: Duration,
+}
+
+/// How the committer is doing: changes are told without being asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreHealth {
+    /// Another process owns the application, and we wait.
+    Waiting,
+    /// The application is ours and the store answers.
+    Serving,
+    /// The store does not answer; why, in one line.
+    Unavailable(String),
+    /// It is over: every further request fails. The kind, and why in one line.
+    Ended(crate::error::ErrorKind, String),
+    /// It is over, in good order.
+    Stopped,
+}

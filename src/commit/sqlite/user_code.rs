@@ -1,0 +1,122 @@
+//! The user's own SQL in the batch's transaction.
+
+use async_trait::async_trait;
+use sqlx::{
+    Arguments, AssertSqlSafe, Column as _, Row, SqliteConnection, TypeInfo, ValueRef,
+    sqlite::{SqliteArguments, SqliteRow},
+};
+
+use super::{super::ledger::signed, error::sqlite_error};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    types::{BatchCommit, BatchInfo, BatchTransaction, Cell, TransactionSql, Value, rows::rfc3339},
+};
+
+/// Runs all user code of a batch between SAVEPOINT and RELEASE.
+///
+/// That alone would not stop code that commits: its rows and the tables' would stay, without offsets. So `open_seq` names,
+/// from here on, a ledger row that is written last: a COMMIT before it breaks a foreign key, and fails.
+pub(super) async fn run(connection: &mut SqliteConnection, application: &str, batch: &BatchCommit) -> Result<()> {
+    const OPEN: &str = "UPDATE directstream_applications SET open_seq = $1 WHERE application = $2";
+    if batch.user_code.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(OPEN)
+        .bind(signed(batch.batch_seq))
+        .bind(application)
+        .execute(&mut *connection)
+        .await
+        .map_err(|error| sqlite_error("cannot guard the transaction", error))?;
+    let info = BatchInfo {
+        batch_seq: batch.batch_seq,
+        batch_time: batch.batch_time,
+        ranges: batch.ranges.iter().map(|moved| moved.range.clone()).collect(),
+    };
+    for code in &batch.user_code {
+        execute(connection, "SAVEPOINT directstream_user_code").await?;
+        let mut sql = UserSql { connection, failure: None };
+        code.run(&mut BatchTransaction::new(&mut sql, &info)).await?;
+        // An error that the code swallowed: PostgreSQL would have given the transaction up, so it is given up here as well.
+        if let Some(error) = sql.failure {
+            return Err(error);
+        }
+        execute(connection, "RELEASE directstream_user_code").await?;
+    }
+    Ok(())
+}
+
+async fn execute(connection: &mut SqliteConnection, sql: &'static str) -> Result<()> {
+    let done = sqlx::query(sql).execute(connection).await;
+    done.map(drop).map_err(|error| user_error("user code broke the batch's transaction", error))
+}
+
+/// Any failure that is not the store's is the user's.
+fn user_error(what: &str, error: sqlx::Error) -> Error {
+    let error = sqlite_error(what, error);
+    if error.kind() == ErrorKind::Config { Error::transform(what).caused_by(error) } else { error }
+}
+
+struct UserSql<'c> {
+    connection: &'c mut SqliteConnection,
+    /// The first error, as a copy: the code got the error itself.
+    failure: Option<Error>,
+}
+
+impl UserSql<'_> {
+    fn note(&mut self, error: Error) -> Error {
+        self.failure.get_or_insert_with(|| Error::new(error.kind(), error.chain()));
+        error
+    }
+}
+
+#[async_trait]
+impl TransactionSql for UserSql<'_> {
+    async fn execute(&mut self, sql: &str, parameters: &[Value<'_>]) -> Result<u64> {
+        let arguments = bind(parameters)?;
+        let done = sqlx::query_with(AssertSqlSafe(sql), arguments).execute(&mut *self.connection).await;
+        done.map(|done| done.rows_affected()).map_err(|error| self.note(user_error("user code's statement failed", error)))
+    }
+
+    async fn fetch(&mut self, sql: &str, parameters: &[Value<'_>]) -> Result<Vec<Vec<Cell>>> {
+        let arguments = bind(parameters)?;
+        let rows = sqlx::query_with(AssertSqlSafe(sql), arguments).fetch_all(&mut *self.connection).await;
+        let cells = rows.and_then(|rows| rows.iter().map(cells).collect());
+        cells.map_err(|error| self.note(user_error("user code's query failed", error)))
+    }
+}
+
+fn bind(parameters: &[Value<'_>]) -> Result<SqliteArguments> {
+    let mut arguments = SqliteArguments::default();
+    for parameter in parameters {
+        let bound = match parameter {
+            Value::Null => arguments.add(None::<i64>),
+            Value::Bool(value) => arguments.add(i64::from(*value)),
+            Value::Int(value) => arguments.add(*value),
+            Value::Double(value) => arguments.add(*value),
+            Value::Number(text) | Value::Text(text) | Value::Json(text) => arguments.add(text.to_string()),
+            Value::Bytes(bytes) => arguments.add(bytes.to_vec()),
+            Value::TimestampMicros(micros) => {
+                arguments.add(rfc3339(*micros).map_err(|refusal| Error::transform(refusal.to_string()))?)
+            }
+        };
+        bound.map_err(|error| Error::transform("cannot bind a parameter").caused_by(error))?;
+    }
+    Ok(arguments)
+}
+
+fn cells(row: &SqliteRow) -> Result<Vec<Cell>, sqlx::Error> {
+    let cell = |index: usize| {
+        let raw = row.try_get_raw(index)?;
+        if raw.is_null() {
+            return Ok(Value::Null);
+        }
+        // What the value is, not what its column was declared as.
+        Ok(match raw.type_info().name() {
+            "INTEGER" | "BOOLEAN" => Value::Int(row.try_get_unchecked(index)?),
+            "REAL" => Value::Double(row.try_get_unchecked(index)?),
+            "BLOB" => Value::Bytes(row.try_get_unchecked::<Vec<u8>, _>(index)?.into()),
+            _ => Value::Text(row.try_get_unchecked::<String, _>(index)?.into()),
+        })
+    };
+    row.columns().iter().map(|column| cell(column.ordinal())).collect()
+}

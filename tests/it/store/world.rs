@@ -1,0 +1,221 @@
+//! A store for one test, and what batches are made of.
+
+use std::{sync::Arc, time::Duration};
+
+use directstream::{
+    BatchTime, Offset, OffsetRange, TopicPartition,
+    clock::SystemClock,
+    commit::{
+        Commit, CommitOutcome, Committer, Ownership, Recovered, StoreHealth, StoreSettings, StoredPosition, TableShape,
+    },
+    types::{
+        BatchCommit, Column, ColumnType, CommittedRange, EncodedRows, Field, Merge, RangeCounts, RowWriter, TableRows,
+        TableSpec, Value, WriteMode,
+    },
+};
+use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
+use tempfile::TempDir;
+use tokio::sync::watch;
+
+/// A fresh store.
+pub(crate) struct World {
+    kind: Kind,
+}
+
+enum Kind {
+    Sqlite(TempDir),
+}
+
+pub(crate) const APPLICATION: &str = "orders";
+
+impl World {
+    pub(crate) fn sqlite() -> Self {
+        Self { kind: Kind::Sqlite(tempfile::tempdir().unwrap()) }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        match &self.kind {
+            Kind::Sqlite(dir) => format!("sqlite:{}/orders.db", dir.path().display()),
+        }
+    }
+
+    /// The store's own table of this name.
+    pub(crate) fn own(&self, table: &str) -> String {
+        match &self.kind {
+            Kind::Sqlite(_) => format!("directstream_{table}"),
+        }
+    }
+
+    /// Settings that do not wait long.
+    pub(crate) fn settings(&self) -> StoreSettings {
+        let mut settings = StoreSettings::new(self.url().parse().unwrap(), APPLICATION);
+        settings.start_timeout = Duration::from_secs(5);
+        settings.unavailable_max = Duration::from_secs(20);
+        settings
+    }
+
+    /// Starts a committer.
+    pub(crate) async fn try_start(&self, settings: StoreSettings) -> directstream::Result<(Committer, Recovered)> {
+        let (health, _) = watch::channel(StoreHealth::Waiting);
+        Committer::start(settings, SystemClock::shared(), health).await
+    }
+
+    /// Starts a committer that writes to these tables.
+    pub(crate) async fn start(&self, tables: Vec<TableSpec>) -> (Committer, Recovered) {
+        self.try_start(StoreSettings { tables, ..self.settings() }).await.unwrap()
+    }
+
+    /// Starts one that takes the application from a live owner.
+    pub(crate) async fn take_over(&self, tables: Vec<TableSpec>) -> (Committer, Recovered) {
+        let settings = StoreSettings { tables, ownership: Ownership::TakeOver, ..self.settings() };
+        self.try_start(settings).await.unwrap()
+    }
+
+    /// Runs statements as another client.
+    pub(crate) async fn execute(&self, sql: &str) {
+        match &self.kind {
+            Kind::Sqlite(_) => {
+                let mut connection = self.sqlite_client().await;
+                sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+            }
+        }
+    }
+
+    /// One number, as another client sees it.
+    pub(crate) async fn number(&self, sql: &str) -> i64 {
+        match &self.kind {
+            Kind::Sqlite(_) => {
+                let mut connection = self.sqlite_client().await;
+                sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut connection).await.unwrap()
+            }
+        }
+    }
+
+    /// One column of texts, as another client sees it.
+    pub(crate) async fn texts(&self, sql: &str) -> Vec<String> {
+        match &self.kind {
+            Kind::Sqlite(_) => {
+                let mut connection = self.sqlite_client().await;
+                sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&mut connection).await.unwrap()
+            }
+        }
+    }
+
+    pub(crate) async fn count(&self, from: &str) -> i64 {
+        self.number(&format!("SELECT count(*) FROM {from}")).await
+    }
+
+    async fn sqlite_client(&self) -> SqliteConnection {
+        SqliteConnection::connect(&format!("{}?mode=rwc", self.url())).await.unwrap()
+    }
+}
+
+pub(crate) fn column(name: &str, column_type: ColumnType) -> Column {
+    Column { name: name.into(), source: None, column_type: Some(column_type), merge: Merge::Last }
+}
+
+pub(crate) fn merged(name: &str, column_type: ColumnType, merge: Merge) -> Column {
+    Column { merge, ..column(name, column_type) }
+}
+
+/// A table that is made if it is missing.
+pub(crate) fn append(table: &str, columns: Vec<Column>) -> TableSpec {
+    TableSpec { table: table.parse().unwrap(), mode: WriteMode::Append, key: Vec::new(), create: true, columns }
+}
+
+pub(crate) fn upsert(table: &str, key: &[&str], columns: Vec<Column>) -> TableSpec {
+    let key = key.iter().map(|name| (*name).to_owned()).collect();
+    TableSpec { mode: WriteMode::Upsert, key, ..append(table, columns) }
+}
+
+/// `id bigint, name text`, appended.
+pub(crate) fn lines() -> TableSpec {
+    append("lines", vec![column("id", ColumnType::BigInt), column("name", ColumnType::Text)])
+}
+
+pub(crate) fn encode(shape: &TableShape, rows: &[Vec<Value<'_>>]) -> EncodedRows {
+    let types = shape.types();
+    let mut writer = RowWriter::new(types.clone());
+    for row in rows {
+        writer.start_row();
+        for (index, value) in row.iter().enumerate() {
+            writer.field(index, &Field::convert(types[index], value.clone()).unwrap()).unwrap();
+        }
+    }
+    writer.finish()
+}
+
+pub(crate) fn at(offset: i64) -> Offset {
+    Offset::new(offset).unwrap()
+}
+
+pub(crate) fn position(partition: i32, until: i64) -> StoredPosition {
+    StoredPosition {
+        topic_partition: TopicPartition::new("orders", partition),
+        topic_id: None,
+        until_offset: at(until),
+        leader_epoch: None,
+    }
+}
+
+pub(crate) fn moved(partition: i32, from: i64, until: i64) -> CommittedRange {
+    CommittedRange {
+        range: OffsetRange::new(TopicPartition::new("orders", partition), at(from), at(until)),
+        expected: Some(at(from)),
+        expected_topic_id: None,
+        topic_id: None,
+        counts: RangeCounts {
+            records: u64::try_from(until - from).unwrap(),
+            checksum: u64::MAX - 5,
+            ..RangeCounts::default()
+        },
+    }
+}
+
+pub(crate) fn batch(batch_seq: u64, ranges: Vec<CommittedRange>, chunks: Vec<EncodedRows>) -> BatchCommit {
+    let time = 1_700_000_000_000 + i64::try_from(batch_seq).unwrap();
+    BatchCommit {
+        batch_seq,
+        batch_time: BatchTime::from_ms(time),
+        ranges,
+        tables: vec![TableRows { table: 0, chunks }],
+        dead_letters: Vec::new(),
+        lost_ranges: Vec::new(),
+        user_code: Vec::new(),
+        processing_started_ms: time,
+    }
+}
+
+/// Rows `[from, until)` of [`lines`].
+pub(crate) fn line_rows(shape: &TableShape, from: i64, until: i64) -> EncodedRows {
+    let rows: Vec<Vec<Value<'_>>> = (from..until).map(|id| vec![Value::Int(id), format!("line {id}").into()]).collect();
+    encode(shape, &rows)
+}
+
+/// A batch of [`lines`] that moves partition 0 of the topic.
+pub(crate) fn line_batch(shape: &TableShape, batch_seq: u64, from: i64, until: i64) -> BatchCommit {
+    batch(batch_seq, vec![moved(0, from, until)], vec![line_rows(shape, from, until)])
+}
+
+/// What must be committed.
+#[track_caller]
+pub(crate) fn committed(outcome: CommitOutcome) -> Commit {
+    match outcome {
+        CommitOutcome::Committed(commit) => commit,
+        other => panic!("not committed: {other:?}"),
+    }
+}
+
+/// What must not be committed; why.
+#[track_caller]
+pub(crate) fn refused(outcome: CommitOutcome) -> directstream::Error {
+    match outcome {
+        CommitOutcome::NotCommitted { error, .. } => error,
+        other => panic!("not a refusal: {other:?}"),
+    }
+}
+
+/// Another handle on the clock, for tests that need none of their own.
+pub(crate) fn clock() -> Arc<dyn directstream::clock::Clock> {
+    SystemClock::shared()
+}
