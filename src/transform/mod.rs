@@ -36,6 +36,7 @@ pub use dstream::{DStream, OperatorId};
 pub use graph::{Graph, Output, Prepared, SideEffect, TransactionalOutput};
 pub use has_offset_ranges::{DirectKafkaInputDStream, DirectRdd, HasOffsetRanges};
 pub use rdd::Rdd;
+pub(crate) use runner::panicked;
 pub use runner::{LocalRunner, Runner};
 pub use save_to_table::{Append, IntoTable, TableRow, Upsert};
 pub use scope::{BatchScope, Input};

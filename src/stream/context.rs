@@ -1,0 +1,338 @@
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::watch, task::JoinHandle};
+
+use super::{
+    DirectStream,
+    driver::{Driver, End, GRACE},
+    start,
+};
+use crate::{
+    clock::{Clock, SystemClock},
+    commit::{Committer, Ownership},
+    config::{KafkaConfig, ReportConfig, StoreConfig, StoreUrl, StreamConfig},
+    error::{Error, Result, Stage},
+    report::{ListenerBus, Reporter, Status, StreamingListener, serve},
+    transform::{DirectKafkaInputDStream, Graph, LocalRunner, Runner},
+};
+
+/// Why a stream ended without an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Termination {
+    /// It was stopped.
+    Stopped,
+    /// The offsets that were latest at start are committed.
+    ReachedLatest,
+}
+
+/// What a stream is started with.
+pub(super) struct Parts {
+    pub(super) application: String,
+    pub(super) kafka: KafkaConfig,
+    pub(super) stream: StreamConfig,
+    pub(super) store: StoreConfig,
+    pub(super) ownership: Ownership,
+    pub(super) until_latest: bool,
+    pub(super) reader_clients: Option<usize>,
+    pub(super) graph: Graph,
+    pub(super) runner: Arc<dyn Runner>,
+    pub(super) reporter: Reporter,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+pub(super) struct Started {
+    pub(super) driver: Driver,
+    pub(super) committer: Committer,
+}
+
+/// Settings and components of a [`StreamingContext`].
+#[derive(Debug)]
+pub struct StreamingContextBuilder {
+    application: String,
+    stream: StreamConfig,
+    store: Option<StoreConfig>,
+    report: ReportConfig,
+    ownership: Ownership,
+    until_latest: bool,
+    reader_clients: Option<usize>,
+    runner: Arc<dyn Runner>,
+    clock: Arc<dyn Clock>,
+}
+
+impl StreamingContextBuilder {
+    /// The database of results and offsets: `postgres://...` or `sqlite:FILE`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if it is no such URL.
+    pub fn store(mut self, url: &str) -> Result<Self> {
+        let url = StoreUrl::parse(url).map_err(Error::config)?;
+        self.store = Some(StoreConfig {
+            url,
+            migrate: crate::config::Migrate::default(),
+            ledger_retention: crate::config::LEDGER_RETENTION_DEFAULT,
+        });
+        Ok(self)
+    }
+
+    /// The store's settings as a job file gives them.
+    #[must_use]
+    pub fn store_config(mut self, store: StoreConfig) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// Everything under `[stream]` of a job file.
+    #[must_use]
+    pub fn stream_config(mut self, stream: StreamConfig) -> Self {
+        self.stream = stream;
+        self
+    }
+
+    /// Where metrics and health are served. Default: nowhere, for a program that is not the `directstream` binary.
+    #[must_use]
+    pub fn report_config(mut self, report: ReportConfig) -> Self {
+        self.report = report;
+        self
+    }
+
+    /// The most offsets a second of one partition. Spark: `spark.streaming.kafka.maxRatePerPartition`.
+    #[must_use]
+    pub fn max_rate_per_partition(mut self, records_per_second: u64) -> Self {
+        self.stream.max_rate_per_partition = Some(records_per_second);
+        self
+    }
+
+    /// The one budget for prefetch, records in flight and shuffles, in bytes. Default: 512 MiB.
+    #[must_use]
+    pub fn memory_max(mut self, bytes: u64) -> Self {
+        self.stream.memory_max = bytes;
+        self
+    }
+
+    /// What to do about another live owner of the application. Default: wait 10 s, then fail.
+    #[must_use]
+    pub fn ownership(mut self, ownership: Ownership) -> Self {
+        self.ownership = ownership;
+        self
+    }
+
+    /// Ends by itself when the offsets that are latest at start are committed.
+    #[must_use]
+    pub fn until_latest(mut self, until_latest: bool) -> Self {
+        self.until_latest = until_latest;
+        self
+    }
+
+    /// How many Kafka clients read. Default: two where there are two cores and enough partitions.
+    #[must_use]
+    pub fn reader_clients(mut self, clients: usize) -> Self {
+        self.reader_clients = Some(clients);
+        self
+    }
+
+    /// Where tasks run. Default: one thread per core.
+    #[must_use]
+    pub fn runner(mut self, runner: Arc<dyn Runner>) -> Self {
+        self.runner = runner;
+        self
+    }
+
+    /// The context. Nothing is connected yet.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if there is no store.
+    pub fn build(self) -> Result<StreamingContext> {
+        let store = self.store.ok_or_else(|| Error::config("a streaming context needs a store: give its url"))?;
+        let listeners = ListenerBus::new();
+        let reporter = Reporter::with_listeners(&self.application, Arc::clone(&self.clock), listeners);
+        let (stop, _) = watch::channel(false);
+        Ok(StreamingContext {
+            application: self.application,
+            stream: self.stream,
+            store,
+            report: self.report,
+            ownership: self.ownership,
+            until_latest: self.until_latest,
+            reader_clients: self.reader_clients,
+            runner: self.runner,
+            clock: self.clock,
+            reporter,
+            graph: Graph::default(),
+            kafka: Mutex::new(None),
+            stop,
+            running: tokio::sync::Mutex::new(None),
+        })
+    }
+}
+
+type Running = JoinHandle<Result<Termination>>;
+
+/// The owner of one stream: what to read, what to do with it, and its life.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use directstream::{stream::{DirectStream, StreamingContext}, transform::Upsert};
+///
+/// # async fn example() -> directstream::Result<()> {
+/// let context = StreamingContext::builder("word-count", Duration::from_secs(1)).store("sqlite:words.db")?.build()?;
+/// let lines = context.direct_stream(DirectStream::topics(["lines"]).bootstrap_servers("localhost:9092"))?;
+/// lines
+///     .flat_map(|line| line.text().unwrap_or_default().split(' ').map(str::to_owned).collect::<Vec<_>>())
+///     .map(|word| (word, 1_i64))
+///     .reduce_by_key(|a, b| a + b)
+///     .save_to_table(Upsert::into("word_counts").key("word").add("count"))?;
+/// context.start().await?;
+/// context.await_termination().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct StreamingContext {
+    application: String,
+    stream: StreamConfig,
+    store: StoreConfig,
+    report: ReportConfig,
+    ownership: Ownership,
+    until_latest: bool,
+    reader_clients: Option<usize>,
+    runner: Arc<dyn Runner>,
+    clock: Arc<dyn Clock>,
+    reporter: Reporter,
+    graph: Graph,
+    kafka: Mutex<Option<KafkaConfig>>,
+    stop: watch::Sender<bool>,
+    running: tokio::sync::Mutex<Option<Running>>,
+}
+
+impl StreamingContext {
+    /// A context for the application `name`, under which offsets, ledger and dead letters are kept, with one batch every
+    /// `batch_interval`.
+    pub fn builder(name: impl Into<String>, batch_interval: Duration) -> StreamingContextBuilder {
+        StreamingContextBuilder {
+            application: name.into(),
+            stream: StreamConfig { batch_interval, ..StreamConfig::default() },
+            store: None,
+            report: ReportConfig { listen: None, ..ReportConfig::default() },
+            ownership: Ownership::default(),
+            until_latest: false,
+            reader_clients: None,
+            runner: Arc::new(LocalRunner::per_core()),
+            clock: SystemClock::shared(),
+        }
+    }
+
+    /// Says what is read. One direct stream per context so far; it may read many topics.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a second one.
+    pub fn direct_stream(&self, stream: DirectStream) -> Result<DirectKafkaInputDStream> {
+        let mut kafka = self.kafka.lock().unwrap_or_else(PoisonError::into_inner);
+        if kafka.is_some() {
+            return Err(Error::config("a context has one direct stream so far: give it all the topics"));
+        }
+        *kafka = Some(stream.kafka);
+        Ok(DirectKafkaInputDStream::new(&self.graph))
+    }
+
+    /// Adds a listener, who is told what happens to batches.
+    pub fn add_listener(&self, listener: Arc<dyn StreamingListener>) {
+        self.reporter.listeners().add(listener);
+    }
+
+    /// What this stream reports: metrics and health.
+    #[must_use]
+    pub fn reporter(&self) -> &Reporter {
+        &self.reporter
+    }
+
+    /// Starts: servers must answer, the application becomes ours, and batches run in the background from then on.
+    ///
+    /// # Errors
+    /// Whatever the first minute finds wrong: see [`ErrorKind`](crate::ErrorKind).
+    pub async fn start(&self) -> Result<()> {
+        let mut running = self.running.lock().await;
+        if running.is_some() {
+            return Err(Error::config("the context was started already"));
+        }
+        let parts = self.parts()?;
+        let server = match self.report.listen {
+            Some(address) => Some(serve(address, self.reporter.clone()).await?),
+            None => None,
+        };
+        let stop = self.stop.subscribe();
+        let started = match start::start(&parts, stop.clone()).await {
+            Ok(started) => started,
+            Err(error) if *stop.borrow() => {
+                tracing::info!("stopped while starting: {error}");
+                self.reporter.stopped(None);
+                *running = Some(tokio::spawn(async { Ok(Termination::Stopped) }));
+                return Ok(());
+            }
+            Err(error) => {
+                let error = error.at(Stage::Start);
+                self.reporter.error(&error);
+                self.reporter.stopped(Some(&error));
+                return Err(error);
+            }
+        };
+        let reporter = self.reporter.clone();
+        *running = Some(tokio::spawn(async move {
+            let Started { driver, committer } = started;
+            let ended = driver.run(stop).await;
+            // Given up in good order, so that a successor starts at once; a fenced process has nothing to give up.
+            let _ = tokio::time::timeout(GRACE / 4, committer.stop()).await;
+            reporter.stopped(ended.as_ref().err());
+            if ended.is_err() {
+                reporter.status(Status::Failed);
+            }
+            drop(server);
+            ended.map(|end| match end {
+                End::Stopped => Termination::Stopped,
+                End::ReachedLatest => Termination::ReachedLatest,
+            })
+        }));
+        Ok(())
+    }
+
+    fn parts(&self) -> Result<Parts> {
+        let kafka = self.kafka.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let kafka = kafka.ok_or_else(|| Error::config("the context has no direct stream"))?;
+        if self.graph.outputs().is_empty() {
+            return Err(Error::config("no output operation is registered, so there is nothing to run"));
+        }
+        Ok(Parts {
+            application: self.application.clone(),
+            kafka,
+            stream: self.stream.clone(),
+            store: self.store.clone(),
+            ownership: self.ownership,
+            until_latest: self.until_latest,
+            reader_clients: self.reader_clients,
+            graph: self.graph.clone(),
+            runner: Arc::clone(&self.runner),
+            reporter: self.reporter.clone(),
+            clock: Arc::clone(&self.clock),
+        })
+    }
+
+    /// Asks the stream to stop: the batch in hand is finished, or abandoned whole after 10 s. Returns at once.
+    pub fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// Waits for the end of the stream.
+    ///
+    /// # Errors
+    /// What ended it: see [`ErrorKind`](crate::ErrorKind). [`ErrorKind::Config`](crate::ErrorKind::Config) if it was not
+    /// started.
+    pub async fn await_termination(&self) -> Result<Termination> {
+        let mut running = self.running.lock().await;
+        match running.as_mut() {
+            Some(task) => task.await.map_err(|error| Error::internal("the driver's task failed").caused_by(error))?,
+            None => Err(Error::config("the context was not started")),
+        }
+    }
+}

@@ -1,0 +1,494 @@
+//! The loop: plan, read and transform, commit, report. Batches overlap, commits do not.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::sync::watch;
+
+use super::{
+    batch::{Assignment, Processed, Workshop, ends_of, ranges_of},
+    inquiry::Inquiry,
+    pending::{Pending, Settled},
+};
+use crate::{
+    clock::Clock,
+    commit::{Committer, StoreHealth, StoredPosition},
+    config::{OnDataLoss, StreamConfig},
+    error::{Error, ErrorKind, Result, Stage},
+    plan::{Answers, Limits, Plan, Rates, RecordSize, Review, Silence, Timing, Tracked, plan_batch, reached, review},
+    report::{
+        BatchCounts, BatchOutcome, BatchProgress, CommitSettled, CompletedBatch, InputInfo, PartitionPosition, Reporter,
+        Status,
+    },
+    types::{BatchCommit, BatchInfo, BatchTime, LostRange, Offset, Task, TopicId, TopicPartition},
+};
+
+/// A batch may be finished for so long after a stop was asked for; then it is abandoned whole.
+pub(super) const GRACE: Duration = Duration::from_secs(10);
+/// What a record costs beside its bytes: as rows that wait for the commit, and as messages that are kept.
+const STREAMED_RECORD_BYTES: u64 = 64;
+const KEPT_RECORD_BYTES: u64 = 512;
+/// Of the memory budget, the share of one batch: half of it is prefetch, and two batches are in hand at a time.
+const BATCH_SHARE: u64 = 4;
+/// A batch whose reading contradicts its plan is planned again so often in a row.
+const CONTRADICTIONS_MAX: u32 = 3;
+/// The pause after a batch that could not be read; doubled with each in a row.
+const RETRY_PAUSE_MIN: Duration = Duration::from_millis(100);
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// Where a partition stands: the end of the last batch that is committed or being committed.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    offset: Offset,
+    topic_id: Option<TopicId>,
+    leader_epoch: Option<i32>,
+    latest: Option<Offset>,
+    committed: Option<Offset>,
+}
+
+impl Place {
+    pub(super) fn of(stored: &StoredPosition) -> (TopicPartition, Self) {
+        let place = Self {
+            offset: stored.until_offset,
+            topic_id: stored.topic_id.clone(),
+            leader_epoch: stored.leader_epoch,
+            latest: None,
+            committed: Some(stored.until_offset),
+        };
+        (stored.topic_partition.clone(), place)
+    }
+}
+
+/// Why the loop ended without an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// It was asked to.
+    Stopped,
+    /// The offsets that were latest at start are committed.
+    ReachedLatest,
+}
+
+pub(super) struct Driver {
+    pub(super) stream: StreamConfig,
+    pub(super) on_data_loss: OnDataLoss,
+    pub(super) workshop: Arc<Workshop>,
+    pub(super) inquiry: Inquiry,
+    pub(super) committer: Committer,
+    pub(super) reporter: Reporter,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) timing: Timing,
+    pub(super) places: BTreeMap<TopicPartition, Place>,
+    /// The number of the last batch that is committed or being committed.
+    pub(super) batch_seq: u64,
+    pub(super) last_time: Option<BatchTime>,
+    pub(super) record_size: RecordSize,
+    pub(super) silence: Silence,
+    pub(super) stop_at: Option<BTreeMap<TopicPartition, Offset>>,
+    pub(super) pending: Option<Pending>,
+    /// Conflicts in a row.
+    pub(super) conflicts: u32,
+}
+
+/// What a planned interval came to.
+enum Turn {
+    /// A batch was handed to the committer; whether the memory budget cut it short.
+    Committing { cut_short: bool },
+    /// There is nothing to read.
+    Nothing,
+    /// The batch was dropped whole and its ranges will be planned again.
+    Dropped(Error),
+    /// A stop was asked for, and the batch was abandoned whole.
+    Abandoned,
+}
+
+impl Driver {
+    /// Runs until it is asked to stop, everything asked for is read, or something ends it.
+    pub(super) async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<End> {
+        self.reporter.status(Status::Running);
+        self.reporter.streaming_started(self.stream.batch_interval);
+        let ended = self.run_batches(&mut stop).await;
+        self.reporter.status(Status::Stopping);
+        // A commit under way is waited for, whatever ended the loop: its end is known then, not guessed at next start.
+        let settled = match tokio::time::timeout(GRACE, self.settle()).await {
+            Ok(settled) => settled,
+            Err(_grace_is_over) => Ok(()),
+        };
+        let end = ended?;
+        settled?;
+        Ok(end)
+    }
+
+    async fn run_batches(&mut self, stop: &mut watch::Receiver<bool>) -> Result<End> {
+        let mut cut_short = false;
+        let mut began = self.clock.monotonic();
+        let mut failing = Failing::default();
+        loop {
+            let since = self.clock.monotonic().saturating_sub(began);
+            let wait = self.timing.wait(self.clock.now_ms(), self.last_time, since, cut_short).max(failing.pause());
+            if self.rest(wait, stop).await? {
+                return Ok(End::Stopped);
+            }
+            began = self.clock.monotonic();
+            let turn = self.turn(stop).await?;
+            cut_short = matches!(turn, Turn::Committing { cut_short: true });
+            match turn {
+                Turn::Committing { .. } | Turn::Nothing => failing = Failing::default(),
+                Turn::Dropped(error) => failing.again(error, self.clock.monotonic(), self.stream.unavailable_max)?,
+                Turn::Abandoned => return Ok(End::Stopped),
+            }
+            if self.is_done() {
+                self.settle().await?;
+                if self.is_done() {
+                    return Ok(End::ReachedLatest);
+                }
+            }
+        }
+    }
+
+    /// Waits for the next interval, and meanwhile for the commit under way. Gives whether a stop was asked for.
+    async fn rest(&mut self, wait: Duration, stop: &mut watch::Receiver<bool>) -> Result<bool> {
+        let mut health = self.committer.health();
+        let until = tokio::time::sleep(wait);
+        tokio::pin!(until);
+        loop {
+            if self.pending.as_ref().is_some_and(Pending::is_finished) {
+                self.settle().await?;
+            }
+            // An idle owner learns here that it was fenced, not at its next commit.
+            if let StoreHealth::Ended(kind, message) = &*health.borrow_and_update() {
+                return Err(Error::new(*kind, message.clone()).at(Stage::Commit));
+            }
+            self.reporter.progress();
+            let mut check = std::pin::pin!(tokio::time::sleep(Duration::from_secs(1)));
+            tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => return Ok(true),
+                () = &mut until => return Ok(false),
+                _ = health.changed() => {}
+                settled = settled(&mut self.pending), if self.pending.is_some() => self.finish_commit(settled?)?,
+                () = &mut check => {}
+            }
+        }
+    }
+
+    /// One interval: plan, read and transform, side effects, and hand over to the committer.
+    async fn turn(&mut self, stop: &mut watch::Receiver<bool>) -> Result<Turn> {
+        let started = self.clock.monotonic();
+        let answers = self.inquiry.ask().await?;
+        let (plan, lost_ranges) = self.plan(&answers)?;
+        self.reporter.plan_completed(self.clock.monotonic().saturating_sub(started));
+        self.report_positions(&answers);
+        let time = self.timing.batch_time(self.clock.now_ms(), self.last_time);
+        if !plan.moves() && lost_ranges.is_empty() {
+            // The interval is over; the next one has another name.
+            self.last_time = Some(time);
+            return Ok(Turn::Nothing);
+        }
+        let cut_short = plan.is_cut_by_memory();
+        let (assignment, progress) = self.submit(plan, lost_ranges, time);
+        let processed = match self.process(assignment, stop).await {
+            Ok(Some(processed)) => processed,
+            Ok(None) => return Ok(Turn::Abandoned),
+            Err(error) => return self.dropped(progress, error),
+        };
+        // From here on the batch before must be committed: what was planned from its ends stands or falls with it.
+        let (seq, conflicts) = (self.batch_seq, self.conflicts);
+        self.settle().await?;
+        if self.batch_seq != seq || self.conflicts != conflicts {
+            let error = Error::new(ErrorKind::Conflict, "the batch before was not committed").at(Stage::Commit);
+            return self.dropped(progress, error);
+        }
+        self.commit(processed, progress, stop).await.map(|turn| match turn {
+            Turn::Committing { .. } => Turn::Committing { cut_short },
+            other => other,
+        })
+    }
+
+    fn plan(&mut self, answers: &Answers) -> Result<(Plan, Vec<LostRange>)> {
+        let tracked: Vec<Tracked> = self
+            .places
+            .iter()
+            .map(|(topic_partition, place)| Tracked {
+                topic_partition: topic_partition.clone(),
+                topic_id: place.topic_id.clone(),
+                committed: place.offset,
+                latest: place.latest,
+            })
+            .collect();
+        let Review { positions, joined, lost_ranges, problems } =
+            review(&tracked, self.inquiry.filter(), answers, self.on_data_loss)?;
+        for topic_partition in joined {
+            tracing::info!(topic = %topic_partition.topic, partition = topic_partition.partition, "a partition joins");
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a rate above 2^53 a second is no limit anyway")]
+        let max_rate_per_partition = self.stream.max_rate_per_partition.map(|rate| rate as f64);
+        let rates = Rates {
+            max_rate_per_partition,
+            min_rate_per_partition: self.stream.min_rate_per_partition,
+            ..Rates::default()
+        };
+        let limits = Limits {
+            batch_interval: self.stream.batch_interval,
+            rates: &rates,
+            memory_bytes: Some(self.stream.memory_max / BATCH_SHARE),
+            record_size: &self.record_size,
+            stop_at: self.stop_at.as_ref(),
+        };
+        let plan = plan_batch(&positions, &answers.latest, &limits);
+        let now = self.clock.monotonic();
+        self.silence.note(problems.iter().chain(&plan.problems), now);
+        let silent = self.silence.check(now, self.stream.unavailable_max);
+        silent.map_err(|error| self.inquiry.why_silent(error).at(Stage::Plan))?;
+        for (topic_partition, latest) in &answers.latest {
+            if let Some(place) = self.places.get_mut(topic_partition) {
+                place.latest = Some(*latest);
+            }
+        }
+        Ok((plan, lost_ranges))
+    }
+
+    fn report_positions(&self, answers: &Answers) {
+        let positions = self.places.iter().map(|(topic_partition, place)| PartitionPosition {
+            topic_partition: topic_partition.clone(),
+            committed: place.committed,
+            latest: place.latest,
+            earliest: answers.earliest.get(topic_partition).copied(),
+        });
+        self.reporter.positions(positions.collect());
+    }
+
+    fn submit(&self, plan: Plan, lost_ranges: Vec<LostRange>, time: BatchTime) -> (Assignment, BatchProgress) {
+        let ranges = ranges_of(&plan);
+        let batch = BatchInfo { batch_seq: self.batch_seq + 1, batch_time: time, ranges: Arc::clone(&ranges) };
+        let now_ms = self.clock.now_ms();
+        let mut progress = BatchProgress {
+            batch: batch.clone(),
+            inputs: vec![InputInfo { stream_id: 0, ranges, records: None }],
+            // The tick that the batch is named after, so that a batch that starts late shows it.
+            submission_time_ms: time.as_ms().min(now_ms),
+            processing_start_time_ms: None,
+            processing_end_time_ms: None,
+            output_operations: Vec::new(),
+        };
+        self.reporter.batch_submitted(&progress);
+        progress.processing_start_time_ms = Some(now_ms);
+        self.reporter.batch_started(&progress);
+        let epochs = self.places.iter().filter_map(|(tp, place)| Some((tp.clone(), place.leader_epoch?)));
+        let leader_epochs: HashMap<TopicPartition, i32> = epochs.collect();
+        let task = Task::new(batch.clone());
+        (Assignment { batch, plan, lost_ranges, leader_epochs, task, processing_started_ms: now_ms }, progress)
+    }
+
+    /// Reads and transforms on a thread that may wait. `None` if a stop was asked for and the batch was abandoned.
+    async fn process(&self, assignment: Assignment, stop: &mut watch::Receiver<bool>) -> Result<Option<Processed>> {
+        let task = assignment.task.clone();
+        let workshop = Arc::clone(&self.workshop);
+        let mut work = tokio::task::spawn_blocking(move || workshop.process(&assignment));
+        let mut beat = tokio::time::interval(Duration::from_secs(1));
+        let done = loop {
+            tokio::select! {
+                done = &mut work => break done,
+                _ = beat.tick() => self.reporter.progress(),
+                _ = stop.wait_for(|stop| *stop) => {
+                    // Half the grace for the batch, the rest for its commit.
+                    if let Ok(done) = tokio::time::timeout(GRACE / 2, &mut work).await {
+                        break done;
+                    }
+                    task.cancel();
+                    let _ = tokio::time::timeout(GRACE / 4, &mut work).await;
+                    return Ok(None);
+                }
+            }
+        };
+        done.unwrap_or_else(|error| Err(Error::internal("the batch's task failed").caused_by(error))).map(Some)
+    }
+
+    /// Side effects, a last look at the topics' ids, and over to the committer.
+    async fn commit(
+        &mut self,
+        mut processed: Processed,
+        mut progress: BatchProgress,
+        stop: &watch::Receiver<bool>,
+    ) -> Result<Turn> {
+        if self.workshop.has_side_effects() {
+            self.committer.check_owner().await?;
+            let workshop = Arc::clone(&self.workshop);
+            let ran = tokio::task::spawn_blocking(move || {
+                let ran = workshop.run_side_effects(&mut processed);
+                (processed, ran)
+            });
+            let ran = ran.await.map_err(|error| Error::internal("a side effect's task failed").caused_by(error))?;
+            processed = ran.0;
+            if let Err(error) = ran.1 {
+                return self.dropped(progress, error);
+            }
+        }
+        if let Some(error) = self.recreated_topic(&processed.commit).await? {
+            return self.dropped(progress, error);
+        }
+        progress.processing_end_time_ms = Some(self.clock.now_ms());
+        let Processed { commit, operations, .. } = processed;
+        progress.output_operations = operations;
+        for input in &mut progress.inputs {
+            input.records = Some(commit.ranges.iter().map(|range| range.counts.records).sum());
+        }
+        self.advance(&commit, progress.batch.batch_time);
+        let rows = commit.tables.iter().flat_map(|table| &table.chunks).map(|chunk| chunk.rows).sum();
+        let counts = BatchCounts::of(&commit, rows);
+        self.pending = Some(Pending::start(self.committer.clone(), commit, progress, counts, stop.clone()));
+        Ok(Turn::Committing { cut_short: false })
+    }
+
+    /// A topic that was deleted and created again between plan and commit: its records may be the new topic's.
+    async fn recreated_topic(&self, commit: &BatchCommit) -> Result<Option<Error>> {
+        if !self.inquiry.tells_ids() {
+            return Ok(None);
+        }
+        let topics = self.inquiry.ask_topics().await?;
+        let changed = commit.ranges.iter().find(|range| {
+            // No answer is no evidence.
+            let told = topics.get(&range.range.topic_partition.topic);
+            matches!((told, &range.topic_id), (Some(crate::plan::TopicAnswer::Present { topic_id, .. }), Some(known))
+                if topic_id.as_ref() != Some(known))
+        });
+        Ok(changed.map(|range| {
+            Error::offsets_lost("the topic was created again while its records were read").in_range(range.range.clone())
+        }))
+    }
+
+    /// The next batch is planned from this batch's ends.
+    fn advance(&mut self, commit: &BatchCommit, time: BatchTime) {
+        self.batch_seq = commit.batch_seq;
+        self.last_time = Some(time);
+        let overhead = if self.workshop.keep_chunks { KEPT_RECORD_BYTES } else { STREAMED_RECORD_BYTES };
+        for range in &commit.ranges {
+            let counts = &range.counts;
+            let bytes = counts.bytes + counts.records * overhead;
+            self.record_size.observe(&range.range.topic_partition, counts.records, bytes);
+            let place = self.places.entry(range.range.topic_partition.clone()).or_insert_with(|| Place {
+                offset: range.range.until_offset,
+                topic_id: None,
+                leader_epoch: None,
+                latest: None,
+                committed: None,
+            });
+            place.topic_id.clone_from(&range.topic_id);
+        }
+        for (topic_partition, until, leader_epoch) in ends_of(commit) {
+            if let Some(place) = self.places.get_mut(topic_partition) {
+                place.offset = until;
+                place.leader_epoch = leader_epoch.or(place.leader_epoch);
+            }
+        }
+    }
+
+    /// A batch of which nothing remains: its ranges are planned again, if the error is one that passes.
+    fn dropped(&self, progress: BatchProgress, error: Error) -> Result<Turn> {
+        self.reporter.error(&error);
+        let fatal = !matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::OffsetsLost | ErrorKind::Conflict);
+        let outcome = if fatal { BatchOutcome::Failed } else { BatchOutcome::Dropped };
+        let counts = BatchCounts::default();
+        self.reporter.batch_completed(&CompletedBatch { progress, outcome, counts, commit_time: None });
+        if fatal { Err(error) } else { Ok(Turn::Dropped(error)) }
+    }
+
+    /// Waits for the commit under way, if there is one.
+    async fn settle(&mut self) -> Result<()> {
+        let settled = match &mut self.pending {
+            Some(pending) => pending.settled().await,
+            None => return Ok(()),
+        };
+        match settled {
+            Ok(settled) => self.finish_commit(settled),
+            Err(error) => {
+                self.pending = None;
+                Err(error.at(Stage::Commit))
+            }
+        }
+    }
+
+    fn finish_commit(&mut self, settled: Settled) -> Result<()> {
+        let Some(Pending { progress, counts, .. }) = self.pending.take() else { return Ok(()) };
+        match settled {
+            Settled::Committed(commit) => {
+                self.conflicts = 0;
+                for range in progress.batch.ranges.iter() {
+                    if let Some(place) = self.places.get_mut(&range.topic_partition) {
+                        place.committed = Some(range.until_offset);
+                    }
+                }
+                if commit.resolved {
+                    self.reporter.commit_settled(CommitSettled::Committed);
+                }
+                let (outcome, commit_time) = (BatchOutcome::Committed, Some(commit.took));
+                self.reporter.batch_completed(&CompletedBatch { progress, outcome, counts, commit_time });
+                Ok(())
+            }
+            // Somebody moved the offsets: planned again once from what is stored, then given up.
+            Settled::Conflict(positions) => {
+                self.conflicts += 1;
+                let seq = progress.batch.batch_seq;
+                let outcome = BatchOutcome::Dropped;
+                self.reporter.batch_completed(&CompletedBatch { progress, outcome, counts, commit_time: None });
+                let message = format!("the stored offsets are not those that the batch was planned from batch_seq={seq}");
+                let error = Error::new(ErrorKind::Conflict, message).at(Stage::Commit);
+                self.reporter.error(&error);
+                if self.conflicts > 1 {
+                    return Err(error);
+                }
+                tracing::warn!("{error}: planning again");
+                self.batch_seq = seq - 1;
+                self.places = positions.iter().map(Place::of).collect();
+                Ok(())
+            }
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        let at = |(topic_partition, place): (_, &Place)| (topic_partition, place.offset);
+        self.stop_at.as_ref().is_some_and(|stop_at| reached(self.places.iter().map(at), stop_at))
+    }
+}
+
+/// The end of the commit under way; never, if there is none.
+async fn settled(pending: &mut Option<Pending>) -> Result<Settled> {
+    match pending {
+        Some(pending) => pending.settled().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Batches that were dropped one after the other.
+#[derive(Default)]
+struct Failing {
+    since: Option<Duration>,
+    times: u32,
+    contradictions: u32,
+}
+
+impl Failing {
+    fn pause(&self) -> Duration {
+        match self.times {
+            0 => Duration::ZERO,
+            times => RETRY_PAUSE_MIN.saturating_mul(1 << times.min(16)).min(RETRY_PAUSE_MAX),
+        }
+    }
+
+    /// One more. What only time can mend is waited for up to `unavailable_max`; what planning again should have mended,
+    /// as where reading finds offsets gone that the plan found there, only a few times.
+    fn again(&mut self, error: Error, now: Duration, unavailable_max: Duration) -> Result<()> {
+        self.times += 1;
+        let since = *self.since.get_or_insert(now);
+        if error.kind() != ErrorKind::Unavailable {
+            self.contradictions += 1;
+        }
+        if self.contradictions > CONTRADICTIONS_MAX || now.saturating_sub(since) >= unavailable_max {
+            return Err(error);
+        }
+        tracing::warn!("the batch is dropped and planned again: {}", error.chain());
+        Ok(())
+    }
+}

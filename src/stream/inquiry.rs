@@ -1,0 +1,160 @@
+//! Every question to Kafka, asked on a thread that may wait.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use crate::{
+    error::{Error, Result},
+    kafka::{self, IsolationLevel, OffsetLookup, PartitionOffset},
+    plan::{Answers, Lookup, StartAnswers, TopicAnswer, TopicFilter},
+    types::{Offset, TopicPartition},
+};
+
+/// Asks Kafka about topics and offsets. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Inquiry {
+    lookup: Arc<OffsetLookup>,
+    filter: TopicFilter,
+    isolation: IsolationLevel,
+    /// Whether the cluster tells topic ids; if it never does, it is not asked again.
+    tells_ids: Arc<AtomicBool>,
+}
+
+impl Inquiry {
+    pub(super) fn new(lookup: OffsetLookup, filter: TopicFilter, isolation: IsolationLevel) -> Self {
+        Self { lookup: Arc::new(lookup), filter, isolation, tells_ids: Arc::new(AtomicBool::new(true)) }
+    }
+
+    pub(super) fn filter(&self) -> &TopicFilter {
+        &self.filter
+    }
+
+    async fn asking<T: Send + 'static>(&self, ask: impl FnOnce(&Self) -> T + Send + 'static) -> Result<T> {
+        let this = self.clone();
+        let answer = tokio::task::spawn_blocking(move || ask(&this)).await;
+        answer.map_err(|error| Error::internal("a question to Kafka could not be asked").caused_by(error))
+    }
+
+    /// Topics, earliest and latest offsets: what a plan needs. What was not answered is not in it.
+    pub(super) async fn ask(&self) -> Result<Answers> {
+        self.asking(|this| {
+            let topics = this.topics();
+            let mut answers = Answers { topics, ..Answers::default() };
+            let partitions: Vec<TopicPartition> =
+                answers.partitions(&this.filter).into_iter().map(|(topic_partition, _)| topic_partition).collect();
+            // Latest first: a partition whose records are deleted in between then has earliest above latest at worst in
+            // appearance, never a latest that is above what earliest was judged with.
+            answers.latest = offsets(this.lookup.latest(&partitions, this.isolation));
+            answers.earliest = offsets(this.lookup.earliest(&partitions, this.isolation));
+            answers
+        })
+        .await
+    }
+
+    /// What the first start's positions need, for all partitions of the job.
+    pub(super) async fn ask_start(&self, lookups: Vec<(TopicPartition, Lookup)>) -> Result<StartAnswers> {
+        self.asking(move |this| {
+            let of = |wanted: Lookup| -> Vec<TopicPartition> {
+                let matching = lookups.iter().filter(|(_, lookup)| *lookup == wanted);
+                matching.map(|(topic_partition, _)| topic_partition.clone()).collect()
+            };
+            let times: Vec<(TopicPartition, i64)> = lookups
+                .iter()
+                .filter_map(|(topic_partition, lookup)| match lookup {
+                    Lookup::Timestamp(ms) => Some((topic_partition.clone(), *ms)),
+                    Lookup::Earliest | Lookup::Latest => None,
+                })
+                .collect();
+            StartAnswers {
+                earliest: offsets(this.lookup.earliest(&of(Lookup::Earliest), this.isolation)),
+                latest: offsets(this.lookup.latest(&of(Lookup::Latest), this.isolation)),
+                by_timestamp: by_timestamp(this.lookup.at_timestamp(&times, this.isolation)),
+            }
+        })
+        .await
+    }
+
+    /// Topics, partitions and ids only: asked again right before a commit.
+    pub(super) async fn ask_topics(&self) -> Result<BTreeMap<Arc<str>, TopicAnswer>> {
+        self.asking(Self::topics).await
+    }
+
+    pub(super) async fn cluster_id(&self) -> Result<Option<String>> {
+        self.asking(|this| this.lookup.cluster_id()).await
+    }
+
+    /// Whether topics have ids here; without them a topic that was created again cannot be told from the old one.
+    pub(super) fn tells_ids(&self) -> bool {
+        self.tells_ids.load(Ordering::Relaxed)
+    }
+
+    fn topics(&self) -> BTreeMap<Arc<str>, TopicAnswer> {
+        let names: Vec<Arc<str>> = match self.filter.names() {
+            Some(names) => names.to_vec(),
+            // Without an answer there is no topic; those that are tracked are then left out of the plan.
+            None => {
+                let all = self.lookup.topics().unwrap_or_default();
+                all.into_iter().map(|(name, _)| Arc::from(name)).filter(|name: &Arc<str>| self.filter.matches(name)).collect()
+            }
+        };
+        let asked: Vec<&str> = names.iter().map(|name| &**name).collect();
+        if asked.is_empty() {
+            return BTreeMap::new();
+        }
+        let mut answers = Vec::new();
+        if self.tells_ids() {
+            answers = self.lookup.topic_ids(&asked);
+            if self.never_answers(&answers) {
+                self.tells_ids.store(false, Ordering::Relaxed);
+                tracing::warn!("the cluster tells no topic ids: a topic that is created again is not noticed");
+            }
+        }
+        if !self.tells_ids() {
+            answers = self.lookup.partitions(&asked);
+        }
+        names.iter().cloned().zip(answers).filter_map(|(name, answer)| Some((name, topic_answer(answer)?))).collect()
+    }
+
+    /// A cluster without a controller answers for metadata and never for topic ids.
+    fn never_answers(&self, answers: &[kafka::TopicAnswer]) -> bool {
+        answers.iter().all(|answer| *answer == kafka::TopicAnswer::NotAnswered) && !self.lookup.has_controller()
+    }
+
+    /// Why nobody answers, as far as the client knows.
+    pub(super) fn why_silent(&self, error: Error) -> Error {
+        let protocol = self.lookup.security_protocol();
+        match self.lookup.last_client_errors().first() {
+            Some(cause) => {
+                Error::new(error.kind(), format!("{error}: {cause} security.protocol={protocol}")).caused_by(error)
+            }
+            None => error,
+        }
+    }
+}
+
+fn topic_answer(answer: kafka::TopicAnswer) -> Option<TopicAnswer> {
+    match answer {
+        kafka::TopicAnswer::Topic { partitions, id } => Some(TopicAnswer::Present { topic_id: id, partitions }),
+        // A topic that may not be described looks like one that is not there, to Kafka's own tools too.
+        kafka::TopicAnswer::Unknown | kafka::TopicAnswer::Unauthorized => Some(TopicAnswer::Unknown),
+        kafka::TopicAnswer::NotAnswered | kafka::TopicAnswer::Transient(_) => None,
+    }
+}
+
+fn offsets(answers: Vec<PartitionOffset>) -> BTreeMap<TopicPartition, Offset> {
+    answers.into_iter().filter_map(|answer| Some((answer.topic_partition, answer.outcome.offset()?))).collect()
+}
+
+fn by_timestamp(answers: Vec<PartitionOffset>) -> BTreeMap<TopicPartition, Option<Offset>> {
+    let told = answers.into_iter().filter_map(|answer| match answer.outcome {
+        kafka::OffsetOutcome::Offset { offset, .. } => Some((answer.topic_partition, Some(offset))),
+        kafka::OffsetOutcome::NoRecord => Some((answer.topic_partition, None)),
+        _ => None,
+    });
+    told.collect()
+}

@@ -1,0 +1,244 @@
+//! From settings to the first batch: servers answer, the application is ours, positions are fixed.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tokio::sync::watch;
+
+use super::{
+    batch::Workshop,
+    context::{Parts, Started},
+    driver::{Driver, Place},
+    inquiry::Inquiry,
+};
+use crate::{
+    clock::Clock,
+    commit::{Committer, Recovered, StoreHealth, StoreSettings, StoredPosition},
+    config,
+    error::{Error, ErrorKind, Result, Stage},
+    kafka::{IsolationLevel, KafkaProperties, OffsetLookup},
+    plan::{Answers, RecordSize, Silence, StartPositions, Timing, TopicFilter, resolve_start, start_lookups},
+    read::{DirectReader, ReaderSettings},
+    report::{Reporter, Status},
+    transform::Output,
+    types::{Offset, TableSpec, TopicPartition},
+};
+
+/// The pause between two questions to a cluster that does not answer yet.
+const ASK_AGAIN: Duration = Duration::from_millis(250);
+
+/// Starts everything up to the first batch.
+pub(super) async fn start(parts: &Parts, stop: watch::Receiver<bool>) -> Result<Started> {
+    let reporter = parts.reporter.clone();
+    reporter.status(Status::Starting);
+    let properties = kafka_properties(&parts.kafka, &parts.application);
+    let isolation = isolation(parts.kafka.isolation_level);
+    let lookup = OffsetLookup::new(&properties, Arc::clone(&parts.clock))?;
+    let inquiry = Inquiry::new(lookup, TopicFilter::new(&parts.kafka.subscription)?, isolation);
+    let reader_settings = ReaderSettings {
+        properties,
+        isolation,
+        memory_max_bytes: parts.stream.memory_max,
+        clients: parts.reader_clients,
+    };
+    let reader = Arc::new(DirectReader::new(reader_settings, Arc::clone(&parts.clock))?);
+
+    let answers = first_answers(parts, &inquiry, stop.clone()).await?;
+    let timing = Timing::first_start(parts.clock.now_ms(), parts.stream.batch_interval, on_grid(parts));
+    let cluster_id = inquiry.cluster_id().await?;
+    let settings = store_settings(parts, &timing, cluster_id)?;
+    let (committer, recovered) = own(parts, settings, stop.clone()).await?;
+    reporter.owned(recovered.epoch, recovered.batch_seq);
+    let timing = Timing::resumed(recovered.zero_time_ms, parts.stream.batch_interval, on_grid(parts));
+    let places = places(parts, &inquiry, &committer, &recovered, stop.clone()).await?;
+    let stop_at = match parts.until_latest {
+        true => Some(latest_of_all(parts, &inquiry, answers, stop.clone()).await?),
+        false => None,
+    };
+
+    let workshop = Workshop {
+        reader,
+        runner: Arc::clone(&parts.runner),
+        outputs: parts.graph.outputs(),
+        table_types: recovered.tables.iter().map(|table| table.types()).collect(),
+        keep_chunks: !parts.graph.reads_once(),
+        reporter: reporter.clone(),
+        clock: Arc::clone(&parts.clock),
+    };
+    let driver = Driver {
+        stream: parts.stream.clone(),
+        on_data_loss: parts.kafka.on_data_loss,
+        workshop: Arc::new(workshop),
+        inquiry,
+        committer: committer.clone(),
+        reporter,
+        clock: Arc::clone(&parts.clock),
+        timing,
+        places,
+        batch_seq: recovered.batch_seq,
+        last_time: recovered.last_batch_time,
+        record_size: RecordSize::new(),
+        silence: Silence::default(),
+        stop_at,
+        pending: None,
+        conflicts: 0,
+    };
+    Ok(Started { driver, committer })
+}
+
+/// Jobs with a rate limit keep the grid: a rate means offsets per interval.
+fn on_grid(parts: &Parts) -> bool {
+    parts.stream.max_rate_per_partition.is_some()
+}
+
+pub(super) fn isolation(level: config::IsolationLevel) -> IsolationLevel {
+    match level {
+        config::IsolationLevel::ReadCommitted => IsolationLevel::ReadCommitted,
+        config::IsolationLevel::ReadUncommitted => IsolationLevel::ReadUncommitted,
+    }
+}
+
+pub(super) fn kafka_properties(kafka: &config::KafkaConfig, application: &str) -> KafkaProperties {
+    let properties = kafka.properties.iter().map(|(key, value)| (key.clone(), value.expose().to_owned()));
+    KafkaProperties::new(&kafka.bootstrap_servers, application, properties)
+}
+
+/// The tables of all outputs, in order of definition.
+fn tables(outputs: &[Output]) -> Vec<TableSpec> {
+    let of = |output: &Output| match output {
+        Output::Transactional(output) => output.tables().to_vec(),
+        Output::SideEffect(_) => Vec::new(),
+    };
+    outputs.iter().flat_map(of).collect()
+}
+
+fn store_settings(parts: &Parts, timing: &Timing, cluster_id: Option<String>) -> Result<StoreSettings> {
+    let url = parts.store.url.expose().parse()?;
+    let mut settings = StoreSettings::new(url, &parts.application);
+    settings.tables = tables(&parts.graph.outputs());
+    settings.migrate = match parts.store.migrate {
+        config::Migrate::Auto => crate::commit::Migrate::Auto,
+        config::Migrate::Off => crate::commit::Migrate::Off,
+    };
+    settings.ledger_retention = parts.store.ledger_retention;
+    settings.ownership = parts.ownership;
+    settings.start_timeout = parts.stream.start_timeout;
+    settings.unavailable_max = parts.stream.unavailable_max;
+    settings.zero_time_ms = timing.zero_ms;
+    settings.interval = parts.stream.batch_interval;
+    settings.cluster_id = cluster_id;
+    Ok(settings)
+}
+
+/// Asks until `answer` is there, for at most `start_timeout`.
+async fn ask_until<T, F: Future<Output = Result<Option<T>>>>(
+    parts: &Parts,
+    inquiry: &Inquiry,
+    mut stop: watch::Receiver<bool>,
+    mut ask: impl FnMut() -> F,
+) -> Result<T> {
+    let started = parts.clock.monotonic();
+    loop {
+        let failed = match ask().await {
+            Ok(Some(answer)) => return Ok(answer),
+            Ok(None) => Error::unavailable("Kafka does not answer"),
+            Err(error) if error.kind() == ErrorKind::Unavailable => error,
+            Err(error) => return Err(error.at(Stage::Start)),
+        };
+        parts.reporter.progress();
+        let waited = parts.clock.monotonic().saturating_sub(started);
+        if waited >= parts.stream.start_timeout {
+            return Err(inquiry.why_silent(failed).at(Stage::Start));
+        }
+        tokio::select! {
+            () = tokio::time::sleep(ASK_AGAIN) => {}
+            _ = stop.wait_for(|stop| *stop) => return Err(stopped()),
+        }
+    }
+}
+
+/// What a start that was asked to stop ends with; the context turns it into an ordinary end.
+pub(super) fn stopped() -> Error {
+    Error::unavailable("asked to stop while starting")
+}
+
+/// The first complete answer: every named topic, every partition's offsets.
+async fn first_answers(parts: &Parts, inquiry: &Inquiry, stop: watch::Receiver<bool>) -> Result<Answers> {
+    ask_until(parts, inquiry, stop, || async {
+        let answers = inquiry.ask().await?;
+        if let Some(problem) = answers.missing_topics(inquiry.filter()).first() {
+            return Err(problem.to_error());
+        }
+        let partitions = answers.partitions(inquiry.filter());
+        let whole = partitions.iter().all(|(tp, _)| answers.latest.contains_key(tp) && answers.earliest.contains_key(tp));
+        Ok(whole.then_some(answers))
+    })
+    .await
+}
+
+async fn latest_of_all(
+    parts: &Parts,
+    inquiry: &Inquiry,
+    first: Answers,
+    stop: watch::Receiver<bool>,
+) -> Result<BTreeMap<TopicPartition, Offset>> {
+    // Asked again if the wait for an owner made the first answers old.
+    let answers = match parts.ownership {
+        crate::commit::Ownership::TakeOver => first,
+        _ => first_answers(parts, inquiry, stop).await?,
+    };
+    Ok(answers.latest)
+}
+
+/// Takes the application over, or waits for its owner to leave.
+async fn own(
+    parts: &Parts,
+    settings: StoreSettings,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(Committer, Recovered)> {
+    let (health, mut told) = watch::channel(StoreHealth::Serving);
+    let mut starting = std::pin::pin!(Committer::start(settings, Arc::clone(&parts.clock), health));
+    let mut beat = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        // Giving up here is safe: no transaction of a batch is open yet, and a lost takeover is one epoch less.
+        tokio::select! {
+            started = &mut starting => return started,
+            _ = beat.tick() => parts.reporter.progress(),
+            Ok(()) = told.changed() => {
+                let waiting = *told.borrow_and_update() == StoreHealth::Waiting;
+                parts.reporter.status(if waiting { Status::Standby } else { Status::Starting });
+            }
+            _ = stop.wait_for(|stop| *stop) => return Err(stopped()),
+        }
+    }
+}
+
+/// Where every partition stands: as stored, or fixed now and stored before the first batch.
+async fn places(
+    parts: &Parts,
+    inquiry: &Inquiry,
+    committer: &Committer,
+    recovered: &Recovered,
+    stop: watch::Receiver<bool>,
+) -> Result<BTreeMap<TopicPartition, Place>> {
+    if !recovered.positions.is_empty() || recovered.batch_seq > 0 {
+        return Ok(recovered.positions.iter().map(Place::of).collect());
+    }
+    let positions = ask_until(parts, inquiry, stop, || async {
+        let topics = Answers { topics: inquiry.ask_topics().await?, ..Answers::default() };
+        if let Some(problem) = topics.missing_topics(inquiry.filter()).first() {
+            return Err(problem.to_error());
+        }
+        let partitions = topics.partitions(inquiry.filter());
+        let names: Vec<TopicPartition> = partitions.iter().map(|(topic_partition, _)| topic_partition.clone()).collect();
+        let told = inquiry.ask_start(start_lookups(&parts.kafka.start, &names)).await?;
+        let StartPositions::Ready(offsets) = resolve_start(&parts.kafka.start, &names, &told)? else { return Ok(None) };
+        let position = |(topic_partition, topic_id)| {
+            let until_offset = *offsets.get(&topic_partition)?;
+            Some(StoredPosition { topic_partition, topic_id, until_offset, leader_epoch: None })
+        };
+        Ok(partitions.into_iter().map(position).collect::<Option<Vec<_>>>())
+    })
+    .await?;
+    committer.initialize_positions(positions.clone()).await?;
+    Ok(positions.iter().map(Place::of).collect())
+}
