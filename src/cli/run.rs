@@ -1,9 +1,74 @@
 //! `directstream run`
 
-use super::{CommandEnd, Console, args::RunArgs};
-use crate::error::{Error, Result};
+use tokio::signal::unix::{SignalKind, signal};
 
-#[expect(clippy::unused_async, reason = "the command is not there yet")]
-pub(super) async fn run(_args: RunArgs, _console: &Console) -> Result<CommandEnd> {
-    Err(Error::internal("this command is not built yet command=run"))
+use super::{CommandEnd, Console, args::RunArgs, job::load_job};
+use crate::{
+    commit::Ownership,
+    error::{Error, Result},
+    stream::{Termination, context_of},
+};
+
+/// Runs a job until a signal comes, `--until-latest` is reached, or something ends it.
+pub(super) async fn run(args: RunArgs, console: &Console) -> Result<CommandEnd> {
+    let job = load_job(&args.job)?;
+    let name = job.name.clone();
+    let ownership = match (args.standby, args.take_over) {
+        (true, _) => Ownership::Standby,
+        (_, true) => Ownership::TakeOver,
+        _ => Ownership::Wait,
+    };
+    let context = context_of(job, |builder| builder.ownership(ownership).until_latest(args.until_latest))?;
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut terminate = listen(SignalKind::terminate())?;
+    let life = async {
+        context.start().await?;
+        context.await_termination().await
+    };
+    tokio::pin!(life);
+    let mut signalled = None;
+    let ended = loop {
+        let end = tokio::select! {
+            ended = &mut life => break ended,
+            _ = interrupt.recv() => CommandEnd::Interrupted,
+            _ = terminate.recv() => CommandEnd::Terminated,
+        };
+        if signalled.is_some() {
+            // A second signal: at once. What is not committed is abandoned whole, as after a crash.
+            return Ok(end);
+        }
+        tracing::info!("asked to stop: finishing the batch in hand");
+        signalled = Some(end);
+        context.stop();
+    };
+    if let Some(end) = signalled {
+        // A signal is always answered by its own exit code; what else went wrong is in the log.
+        if let Err(error) = ended {
+            tracing::error!("{}", error.chain());
+        }
+        return Ok(end);
+    }
+    let reason = match ended? {
+        Termination::Stopped => "stopped",
+        Termination::ReachedLatest => "reached_latest",
+    };
+    let totals = context.reporter().totals();
+    let document = serde_json::json!({
+        "application": name,
+        "reason": reason,
+        "batches": totals.batches,
+        "records": totals.records,
+        "dead_letters": totals.dead_letters,
+    });
+    console.print(&document, |document| {
+        format!(
+            "{}: {} batches, {} records, {} dead letters committed ({reason})",
+            name, document["batches"], document["records"], document["dead_letters"]
+        )
+    })?;
+    Ok(CommandEnd::Done)
+}
+
+fn listen(kind: SignalKind) -> Result<tokio::signal::unix::Signal> {
+    signal(kind).map_err(|error| Error::internal("cannot listen for signals").caused_by(error))
 }

@@ -47,8 +47,7 @@ impl Inquiry {
             let mut answers = Answers { topics, ..Answers::default() };
             let partitions: Vec<TopicPartition> =
                 answers.partitions(&this.filter).into_iter().map(|(topic_partition, _)| topic_partition).collect();
-            // Latest first: a partition whose records are deleted in between then has earliest above latest at worst in
-            // appearance, never a latest that is above what earliest was judged with.
+            // Latest first: what retention deletes in between makes a range that reading refuses, never one that skips.
             answers.latest = offsets(this.lookup.latest(&partitions, this.isolation));
             answers.earliest = offsets(this.lookup.earliest(&partitions, this.isolation));
             answers
@@ -153,7 +152,7 @@ fn offsets(answers: Vec<PartitionOffset>) -> BTreeMap<TopicPartition, Offset> {
 fn by_timestamp(answers: Vec<PartitionOffset>) -> BTreeMap<TopicPartition, Option<Offset>> {
     let told = answers.into_iter().filter_map(|answer| match answer.outcome {
         kafka::OffsetOutcome::Offset { offset, .. } => Some((answer.topic_partition, Some(offset))),
-        kafka::OffsetOutcome::NoRecord => Some((answer.topic_partition, None)),
+        kafka::OffsetOutcome::NoneAfter => Some((answer.topic_partition, None)),
         _ => None,
     });
     told.collect()
