@@ -10,6 +10,7 @@
 )]
 
 mod examples;
+mod reader;
 mod servers;
 mod store;
 mod support;
