@@ -7,6 +7,7 @@ mod batches;
 mod check_config;
 mod console;
 mod demo;
+mod job;
 mod migrate;
 mod offsets;
 mod run;

@@ -58,12 +58,11 @@ pub(super) async fn run(args: RunArgs, console: &Console) -> Result<CommandEnd> 
         "reason": reason,
         "batches": totals.batches,
         "records": totals.records,
-        "dead_letters": totals.dead_letters,
     });
     console.print(&document, |document| {
         format!(
-            "{}: {} batches, {} records, {} dead letters committed ({reason})",
-            name, document["batches"], document["records"], document["dead_letters"]
+            "{}: {} batches, {} records committed ({reason})",
+            name, document["batches"], document["records"]
         )
     })?;
     Ok(CommandEnd::Done)

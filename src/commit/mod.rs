@@ -24,6 +24,6 @@ mod store;
 pub use committer::Committer;
 pub use protocol::Ownership;
 pub use settings::{
-    ColumnShape, Commit, CommitOutcome, Migrate, Recovered, StoreHealth, StoreKind, StoreSettings, StoreUrl,
+    Commit, CommitOutcome, Migrate, Recovered, StoreHealth, StoreKind, StoreSettings, StoreUrl,
     StoredPosition, TableShape,
 };

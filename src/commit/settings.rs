@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::protocol::Ownership;
 use crate::{
     error::{Error, Result},
-    types::{BatchCommit, BatchTime, ColumnType, Offset, TableSpec, TopicId, TopicPartition},
+    types::{ColumnShape, BatchCommit, BatchTime, ColumnType, Offset, TableSpec, TopicId, TopicPartition},
 };
 
 /// Where the store is. Its `Debug` and `Display` forms never show a password.
@@ -170,15 +170,6 @@ pub struct StoredPosition {
     pub until_offset: Offset,
     /// The leader epoch of the last record before it, if known.
     pub leader_epoch: Option<i32>,
-}
-
-/// A column of an output table as the database has it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ColumnShape {
-    /// Its type: what workers encode for.
-    pub column_type: ColumnType,
-    /// Whether it refuses NULL, being NOT NULL or part of an upsert's key.
-    pub not_null: bool,
 }
 
 /// An output table as the database has it, its columns in the order of the [`TableSpec`].

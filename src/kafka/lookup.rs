@@ -19,6 +19,8 @@ use crate::{
 
 /// How long a broker may take to answer. Kafka's own clients wait longer, but a lookup is repeated every interval anyway.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long to wait for word of a controller, which comes with the first metadata.
+const CONTROLLER_LIMIT: Duration = Duration::from_millis(500);
 /// More events than this are left for the next call.
 const EVENTS_MAX: usize = 10_000;
 
@@ -304,6 +306,12 @@ impl OffsetLookup {
             self.answered();
         }
         id
+    }
+
+    /// Whether the cluster told of a controller: without one it never answers for topic ids, as the mock cluster.
+    #[must_use]
+    pub fn has_controller(&self) -> bool {
+        self.client.has_controller(CONTROLLER_LIMIT)
     }
 
     /// The client's errors since the brokers last answered, the most telling class first: why nobody answers.

@@ -31,7 +31,7 @@ pub use health::{HealthAnswer, STALL_MAX, Status};
 pub use listener::{BatchProgress, InputInfo, OutputOperationInfo, StreamStopped, StreamingListener, StreamingStarted};
 pub use metrics::{METRICS, Metric, MetricKind, metrics_reference};
 pub use partitions::{PARTITION_SERIES_MAX, PartitionPosition};
-pub use reporter::{BatchCounts, BatchOutcome, CommitSettled, CompletedBatch, Reporter};
+pub use reporter::{BatchCounts, BatchOutcome, CommitSettled, CompletedBatch, Reporter, Totals};
 pub use server::{ReportServer, serve};
 pub use text::printable;
 pub(crate) use text::shortened;

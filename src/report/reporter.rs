@@ -100,6 +100,15 @@ pub enum CommitSettled {
     RolledBack,
 }
 
+/// What this process has committed since it started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Totals {
+    /// Batches.
+    pub batches: u64,
+    /// Records of their ranges.
+    pub records: u64,
+}
+
 /// Takes what the driver tells and passes it on: to metrics, health, logs and listeners. No call waits for anything, and
 /// none is made per record. Cheap to clone; all clones are one reporter.
 #[derive(Clone)]
@@ -116,6 +125,7 @@ struct Shared {
 }
 
 struct State {
+    totals: Totals,
     health: Health,
     positions: Positions,
     rate_limit: Option<f64>,
@@ -146,6 +156,7 @@ impl Reporter {
         let instruments = Instruments::new();
         instruments.start_time.set(seconds_of_ms(clock.now_ms()));
         let state = State {
+            totals: Totals::default(),
             health: Health::starting_at(now),
             positions: Positions::default(),
             rate_limit: None,
@@ -297,6 +308,12 @@ impl Reporter {
         self.shared.listeners.close(LISTENER_GRACE);
     }
 
+    /// What this process has committed since it started.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        self.state().totals
+    }
+
     /// The answer to `/healthz`.
     #[must_use]
     pub fn healthy(&self) -> HealthAnswer {
@@ -385,6 +402,8 @@ impl Reporter {
     fn summarize(&self, state: &mut State, progress: &BatchProgress, records: u64) {
         let batch_seq = progress.batch.batch_seq;
         tracing::debug!(batch_seq, records, total_delay_ms = progress.total_delay_ms(), "batch committed");
+        state.totals.batches += 1;
+        state.totals.records += records;
         state.summary.batches += 1;
         state.summary.records += records;
         let now = self.shared.clock.monotonic();

@@ -238,8 +238,11 @@ impl StreamingContext {
     }
 
     /// Adds a listener, who is told what happens to batches.
-    pub fn add_listener(&self, listener: Arc<dyn StreamingListener>) {
-        self.reporter.listeners().add(listener);
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`](crate::ErrorKind::Internal) if its thread cannot be started.
+    pub fn add_listener(&self, listener: Box<dyn StreamingListener>) -> Result<()> {
+        self.reporter.listeners().add(listener)
     }
 
     /// What this stream reports: metrics and health.
@@ -259,7 +262,7 @@ impl StreamingContext {
         }
         let parts = self.parts()?;
         let server = match self.report.listen {
-            Some(address) => Some(serve(address, self.reporter.clone()).await?),
+            Some(address) => serve(&address.to_string(), self.reporter.clone()).await?,
             None => None,
         };
         let stop = self.stop.subscribe();

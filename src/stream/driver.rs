@@ -1,7 +1,7 @@
 //! The loop: plan, read and transform, commit, report. Batches overlap, commits do not.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     sync::Arc,
     time::Duration,
 };
@@ -9,6 +9,7 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
+    asked_to_stop,
     batch::{Assignment, Processed, Workshop, ends_of, ranges_of},
     inquiry::Inquiry,
     pending::{Pending, Settled},
@@ -43,8 +44,8 @@ const RETRY_PAUSE_MAX: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub(super) struct Place {
     offset: Offset,
-    topic_id: Option<TopicId>,
-    leader_epoch: Option<i32>,
+    pub(super) topic_id: Option<TopicId>,
+    pub(super) leader_epoch: Option<i32>,
     latest: Option<Offset>,
     committed: Option<Offset>,
 }
@@ -165,7 +166,7 @@ impl Driver {
             let mut check = std::pin::pin!(tokio::time::sleep(Duration::from_secs(1)));
             tokio::select! {
                 biased;
-                _ = stop.wait_for(|stop| *stop) => return Ok(true),
+                () = asked_to_stop(stop) => return Ok(true),
                 () = &mut until => return Ok(false),
                 _ = health.changed() => {}
                 settled = settled(&mut self.pending), if self.pending.is_some() => self.finish_commit(settled?)?,
@@ -276,10 +277,9 @@ impl Driver {
         self.reporter.batch_submitted(&progress);
         progress.processing_start_time_ms = Some(now_ms);
         self.reporter.batch_started(&progress);
-        let epochs = self.places.iter().filter_map(|(tp, place)| Some((tp.clone(), place.leader_epoch?)));
-        let leader_epochs: HashMap<TopicPartition, i32> = epochs.collect();
+        let places = self.places.clone();
         let task = Task::new(batch.clone());
-        (Assignment { batch, plan, lost_ranges, leader_epochs, task, processing_started_ms: now_ms }, progress)
+        (Assignment { batch, plan, lost_ranges, places, task, processing_started_ms: now_ms }, progress)
     }
 
     /// Reads and transforms on a thread that may wait. `None` if a stop was asked for and the batch was abandoned.
@@ -292,7 +292,7 @@ impl Driver {
             tokio::select! {
                 done = &mut work => break done,
                 _ = beat.tick() => self.reporter.progress(),
-                _ = stop.wait_for(|stop| *stop) => {
+                () = asked_to_stop(stop) => {
                     // Half the grace for the batch, the rest for its commit.
                     if let Ok(done) = tokio::time::timeout(GRACE / 2, &mut work).await {
                         break done;
@@ -423,7 +423,7 @@ impl Driver {
                 if commit.resolved {
                     self.reporter.commit_settled(CommitSettled::Committed);
                 }
-                let (outcome, commit_time) = (BatchOutcome::Committed, Some(commit.took));
+                let (outcome, commit_time) = (BatchOutcome::Completed, Some(commit.took));
                 self.reporter.batch_completed(&CompletedBatch { progress, outcome, counts, commit_time });
                 Ok(())
             }

@@ -19,6 +19,12 @@ mod job;
 mod pending;
 mod start;
 
+/// Waits until a stop is asked for.
+async fn asked_to_stop(stop: &mut tokio::sync::watch::Receiver<bool>) {
+    // A context that is gone cannot ask any more, and nobody else can: that is a stop too.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
 pub use context::{StreamingContext, StreamingContextBuilder, Termination};
 pub use direct_stream::DirectStream;
 pub use job::context_of;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::{sync::watch, task::JoinHandle};
 
+use super::asked_to_stop;
 use crate::{
     commit::{Commit, CommitOutcome, Committer, StoredPosition},
     error::{Error, Result},
@@ -79,7 +80,7 @@ async fn commit_with_retries(
         let pause = PAUSE_MIN.saturating_mul(1 << attempt.min(16)).min(PAUSE_MAX);
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            _ = stop.wait_for(|stop| *stop) => {}
+            () = asked_to_stop(&mut stop) => {}
         }
     }
     Err(Error::internal("unreachable: the attempts to commit are bounded"))

@@ -5,20 +5,20 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 use super::{
+    asked_to_stop,
     batch::Workshop,
     context::{Parts, Started},
     driver::{Driver, Place},
     inquiry::Inquiry,
 };
 use crate::{
-    clock::Clock,
     commit::{Committer, Recovered, StoreHealth, StoreSettings, StoredPosition},
     config,
     error::{Error, ErrorKind, Result, Stage},
-    kafka::{IsolationLevel, KafkaProperties, OffsetLookup},
+    kafka::{KafkaProperties, OffsetLookup},
     plan::{Answers, RecordSize, Silence, StartPositions, Timing, TopicFilter, resolve_start, start_lookups},
     read::{DirectReader, ReaderSettings},
-    report::{Reporter, Status},
+    report::Status,
     transform::Output,
     types::{Offset, TableSpec, TopicPartition},
 };
@@ -31,7 +31,7 @@ pub(super) async fn start(parts: &Parts, stop: watch::Receiver<bool>) -> Result<
     let reporter = parts.reporter.clone();
     reporter.status(Status::Starting);
     let properties = kafka_properties(&parts.kafka, &parts.application);
-    let isolation = isolation(parts.kafka.isolation_level);
+    let isolation = parts.kafka.isolation_level;
     let lookup = OffsetLookup::new(&properties, Arc::clone(&parts.clock))?;
     let inquiry = Inquiry::new(lookup, TopicFilter::new(&parts.kafka.subscription)?, isolation);
     let reader_settings = ReaderSettings {
@@ -59,7 +59,7 @@ pub(super) async fn start(parts: &Parts, stop: watch::Receiver<bool>) -> Result<
         reader,
         runner: Arc::clone(&parts.runner),
         outputs: parts.graph.outputs(),
-        table_types: recovered.tables.iter().map(|table| table.types()).collect(),
+        tables: recovered.tables.iter().map(|table| table.columns.clone()).collect(),
         keep_chunks: !parts.graph.reads_once(),
         reporter: reporter.clone(),
         clock: Arc::clone(&parts.clock),
@@ -90,15 +90,8 @@ fn on_grid(parts: &Parts) -> bool {
     parts.stream.max_rate_per_partition.is_some()
 }
 
-pub(super) fn isolation(level: config::IsolationLevel) -> IsolationLevel {
-    match level {
-        config::IsolationLevel::ReadCommitted => IsolationLevel::ReadCommitted,
-        config::IsolationLevel::ReadUncommitted => IsolationLevel::ReadUncommitted,
-    }
-}
-
 pub(super) fn kafka_properties(kafka: &config::KafkaConfig, application: &str) -> KafkaProperties {
-    let properties = kafka.properties.iter().map(|(key, value)| (key.clone(), value.expose().to_owned()));
+    let properties = kafka.properties.iter().map(|(key, value)| (key.clone(), value.expose().to_owned())).collect();
     KafkaProperties::new(&kafka.bootstrap_servers, application, properties)
 }
 
@@ -151,7 +144,7 @@ async fn ask_until<T, F: Future<Output = Result<Option<T>>>>(
         }
         tokio::select! {
             () = tokio::time::sleep(ASK_AGAIN) => {}
-            _ = stop.wait_for(|stop| *stop) => return Err(stopped()),
+            () = asked_to_stop(&mut stop) => return Err(stopped()),
         }
     }
 }
@@ -207,7 +200,7 @@ async fn own(
                 let waiting = *told.borrow_and_update() == StoreHealth::Waiting;
                 parts.reporter.status(if waiting { Status::Standby } else { Status::Starting });
             }
-            _ = stop.wait_for(|stop| *stop) => return Err(stopped()),
+            () = asked_to_stop(&mut stop) => return Err(stopped()),
         }
     }
 }

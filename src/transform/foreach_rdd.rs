@@ -3,10 +3,10 @@ use std::{fmt, sync::Arc};
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 
-use super::{BatchScope, DStream, Graph, Output, Prepared, Rdd, SideEffect, TableTypes, TransactionalOutput};
+use super::{BatchScope, DStream, Graph, Output, Prepared, Rdd, SideEffect, TransactionalOutput};
 use crate::{
     error::Result,
-    types::{BatchTransaction, TableSpec, TransactionCode},
+    types::{BatchTransaction, ColumnShape, TableSpec, TransactionCode},
 };
 
 struct Effect<F> {
@@ -76,7 +76,7 @@ where
         true
     }
 
-    fn prepare(&self, scope: &BatchScope, _types: &[TableTypes]) -> Result<Prepared> {
+    fn prepare(&self, scope: &BatchScope, _tables: &[Vec<ColumnShape>]) -> Result<Prepared> {
         // Computed before the transaction is open: the owner's transaction stays as short as the user's SQL.
         let rdd = self.stream.rdd(scope)?.persist()?;
         let code = Code { rdd, function: Arc::clone(&self.function) };

@@ -3,10 +3,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::{BatchScope, OperatorId, TableTypes};
+use super::{BatchScope, OperatorId};
 use crate::{
     error::Result,
-    types::{DeadLetter, TableRows, TableSpec, TransactionCode},
+    types::{ColumnShape, DeadLetter, TableRows, TableSpec, TransactionCode},
 };
 
 /// The job as it is built: operators get their numbers in order of definition, outputs are kept in that order. Building
@@ -72,12 +72,12 @@ pub trait TransactionalOutput: Send + Sync {
     /// Whether it reads each partition once and to its end.
     fn reads_once(&self) -> bool;
 
-    /// Computes what it will write, as bytes; nothing is written here. `types` holds the column types of each of its
-    /// tables.
+    /// Computes what it will write, as bytes; nothing is written here. `tables` holds the columns of each of its
+    /// tables as the database has them.
     ///
     /// # Errors
     /// What a task failed with, or the record that could not be taken.
-    fn prepare(&self, scope: &BatchScope, types: &[TableTypes]) -> Result<Prepared>;
+    fn prepare(&self, scope: &BatchScope, tables: &[Vec<ColumnShape>]) -> Result<Prepared>;
 }
 
 /// An output whose effect is not in the batch's transaction.

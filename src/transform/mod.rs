@@ -40,5 +40,4 @@ pub(crate) use runner::panicked;
 pub use runner::{LocalRunner, Runner};
 pub use save_to_table::{Append, IntoTable, TableRow, Upsert};
 pub use scope::{BatchScope, Input};
-pub use table_rows::TableTypes;
 pub use to_tables::{InputFormat, OnError, RecordsToTables};

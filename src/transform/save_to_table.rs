@@ -1,12 +1,12 @@
 use std::sync::Arc;
 
 use super::{
-    BatchScope, DStream, Output, Prepared, TableTypes, TransactionalOutput,
+    BatchScope, DStream, Output, Prepared, TransactionalOutput,
     table_rows::{TableShape, TaskRows, finish, recycle, refused_row},
 };
 use crate::{
     error::{Error, Result},
-    types::{Column, ColumnType, Field, Flow, Merge, Refusal, Stop, TableName, TableRows, TableSpec, Value, WriteMode},
+    types::{Column, ColumnShape, ColumnType, Field, Flow, Merge, Refusal, Stop, TableName, TableRows, TableSpec, Value, WriteMode},
 };
 
 /// An element that is a row: its values in the order of the table's columns.
@@ -198,10 +198,10 @@ impl<T: TableRow + Send + 'static> TransactionalOutput for SaveToTable<T> {
         true
     }
 
-    fn prepare(&self, scope: &BatchScope, types: &[TableTypes]) -> Result<Prepared> {
+    fn prepare(&self, scope: &BatchScope, tables: &[Vec<ColumnShape>]) -> Result<Prepared> {
         let [spec] = &self.tables;
-        let types = types.first().ok_or_else(|| Error::internal(format!("no column types table={}", spec.table)))?;
-        let shape = TableShape::new(spec, types)?;
+        let columns = tables.first().ok_or_else(|| Error::internal(format!("no column types table={}", spec.table)))?;
+        let shape = TableShape::new(spec, columns)?;
         let start = |_| (TaskRows::new(&shape), Vec::<Value<'static>>::new());
         let tasks = self.stream.rdd(scope)?.run(start, |(rows, values), item| {
             let mut row = recycle(std::mem::take(values));
@@ -225,7 +225,7 @@ fn add_row(shape: &TableShape, rows: &mut TaskRows, values: &mut Vec<Value<'_>>)
     }
     let converted = shape.types.iter().zip(values.drain(..)).map(|(to, value)| Field::convert(*to, value));
     let fields = converted.collect::<Result<Vec<Field<'_>>, Refusal>>()?;
-    shape.check_key(&fields)?;
+    shape.check_nulls(&fields)?;
     rows.add(shape, &fields)
 }
 

@@ -5,11 +5,8 @@ use hashbrown::HashMap;
 
 use crate::{
     error::{Error, Result},
-    types::{ColumnType, EncodedRows, Field, Merge, Refusal, RowWriter, TableSpec, WriteMode},
+    types::{ColumnShape, ColumnType, EncodedRows, Field, Merge, Refusal, RowWriter, TableSpec, WriteMode},
 };
-
-/// The types of a table's columns, in the order of its rows.
-pub type TableTypes = Vec<ColumnType>;
 
 /// A chunk is closed when it has this many bytes: large enough for the network, small enough to be given back early.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -17,7 +14,8 @@ const CHUNK_BYTES: usize = 1 << 20;
 /// What the tasks of a batch need to know of a table.
 #[derive(Debug, Clone)]
 pub(crate) struct TableShape {
-    pub(crate) types: TableTypes,
+    pub(crate) types: Vec<ColumnType>,
+    not_null: Vec<bool>,
     name: String,
     merges: Vec<Merge>,
     // Indexes of the key columns; none for append.
@@ -25,7 +23,7 @@ pub(crate) struct TableShape {
 }
 
 impl TableShape {
-    pub(crate) fn new(spec: &TableSpec, types: &TableTypes) -> Result<Self> {
+    pub(crate) fn new(spec: &TableSpec, columns: &[ColumnShape]) -> Result<Self> {
         let index_of = |name: &String| {
             let index = spec.columns.iter().position(|column| column.name == *name);
             index.ok_or_else(|| {
@@ -36,11 +34,13 @@ impl TableShape {
             WriteMode::Append => Vec::new(),
             WriteMode::Upsert => spec.key.iter().map(index_of).collect::<Result<_>>()?,
         };
-        if types.len() != spec.columns.len() {
+        if columns.len() != spec.columns.len() {
             return Err(Error::internal(format!("the store knows another number of columns table={}", spec.table)));
         }
         let merges = spec.columns.iter().map(|column| column.merge).collect();
-        Ok(Self { types: types.clone(), name: spec.table.to_string(), merges, key })
+        let types = columns.iter().map(|column| column.column_type).collect();
+        let not_null = columns.iter().map(|column| column.not_null).collect();
+        Ok(Self { types, not_null, name: spec.table.to_string(), merges, key })
     }
 
     /// The table's name, for messages.
@@ -48,10 +48,16 @@ impl TableShape {
         &self.name
     }
 
-    /// Why the row cannot be written, if it cannot: a key that is null never meets its like.
-    pub(crate) fn check_key(&self, fields: &[Field<'_>]) -> Result<(), Refusal> {
-        if self.key.iter().any(|index| fields[*index] == Field::Null) {
-            return Err(Refusal::new("a key column is null"));
+    /// Why the row cannot be written, if it cannot: the table refuses null there, or it is a key, and a key that is null
+    /// never meets its like.
+    pub(crate) fn check_nulls(&self, fields: &[Field<'_>]) -> Result<(), Refusal> {
+        for (index, _null) in fields.iter().enumerate().filter(|(_, field)| **field == Field::Null) {
+            if self.key.contains(&index) {
+                return Err(Refusal::new(format!("a key column is null column={}", index + 1)));
+            }
+            if self.not_null[index] {
+                return Err(Refusal::new(format!("a column that is NOT NULL is null column={}", index + 1)));
+            }
         }
         Ok(())
     }

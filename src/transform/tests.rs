@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::types::{
-    BatchInfo, BatchTime, Chunk, Column, ColumnSource, ColumnType, Compute, Field, Flow, MemoryChunk, MemoryRecord,
+    BatchInfo, BatchTime, Chunk, Column, ColumnShape, ColumnSource, ColumnType, Compute, Field, Flow, MemoryChunk, MemoryRecord,
     Merge, Offset, OffsetRange, Record, RowReader, ShuffleStage, TableSpec, Task, TopicPartition, WriteMode,
 };
 
@@ -165,9 +165,11 @@ fn table(name: &str, mode: WriteMode, key: &[&str], columns: Vec<Column>) -> Tab
 
 fn prepare(graph: &Graph, scope: &BatchScope) -> crate::Result<(Prepared, Vec<Vec<Vec<Field<'static>>>>)> {
     let [Output::Transactional(output)] = &graph.outputs()[..] else { panic!("one output") };
-    let types: Vec<TableTypes> =
-        output.tables().iter().map(|table| table.columns.iter().filter_map(|c| c.column_type).collect()).collect();
-    let prepared = output.prepare(scope, &types)?;
+    let shape = |column: &Column| ColumnShape { column_type: column.column_type.unwrap(), not_null: false };
+    let tables: Vec<Vec<ColumnShape>> = output.tables().iter().map(|table| table.columns.iter().map(shape).collect()).collect();
+    let types: Vec<Vec<ColumnType>> =
+        tables.iter().map(|table| table.iter().map(|column| column.column_type).collect()).collect();
+    let prepared = output.prepare(scope, &tables)?;
     let rows = prepared.tables.iter().map(|table| {
         let rows = table.chunks.iter().flat_map(|chunk| RowReader::new(&types[table.table], chunk));
         rows.map(|row| row.into_iter().map(Field::into_owned).collect()).collect()

@@ -5,14 +5,14 @@ use std::{borrow::Cow, ops::ControlFlow};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 
 use super::{
-    BatchScope, DStream, Output, Prepared, TableTypes, TransactionalOutput,
+    BatchScope, DStream, Output, Prepared, TransactionalOutput,
     json::Paths,
     table_rows::{TableShape, TaskRows, finish, recycle, refused_row},
 };
 use crate::{
     error::{Error, Result},
     types::{
-        BatchTime, ColumnSource, DeadLetter, DeadLetterStage, Field, Flow, Record, Refusal, Stop, TableRows, TableSpec,
+        BatchTime, ColumnShape, ColumnSource, DeadLetter, DeadLetterStage, Field, Flow, Record, Refusal, Stop, TableRows, TableSpec,
         Timestamp, Value,
     },
 };
@@ -70,8 +70,8 @@ impl TransactionalOutput for RecordsToTables {
         true
     }
 
-    fn prepare(&self, scope: &BatchScope, types: &[TableTypes]) -> Result<Prepared> {
-        let plan = RecordPlan::new(self, scope.batch().batch_time, types)?;
+    fn prepare(&self, scope: &BatchScope, tables: &[Vec<ColumnShape>]) -> Result<Prepared> {
+        let plan = RecordPlan::new(self, scope.batch().batch_time, tables)?;
         let tasks =
             self.stream.rdd(scope)?.run(|_| RecordTask::new(&plan), |task, record| task.take(&plan, &record))?;
         let mut prepared = Prepared::default();
@@ -105,7 +105,7 @@ struct RecordPlan {
 }
 
 impl RecordPlan {
-    fn new(output: &RecordsToTables, batch_time: BatchTime, types: &[TableTypes]) -> Result<Self> {
+    fn new(output: &RecordsToTables, batch_time: BatchTime, tables: &[Vec<ColumnShape>]) -> Result<Self> {
         let mut plan = Self {
             format: output.format,
             on_error: output.on_error,
@@ -117,16 +117,16 @@ impl RecordPlan {
             key_paths: Paths::default(),
             wants_headers: false,
         };
-        for (spec, types) in output.tables.iter().zip(types) {
-            plan.shapes.push(TableShape::new(spec, types)?);
-            for (column, column_type) in spec.columns.iter().zip(types) {
+        for (spec, columns) in output.tables.iter().zip(tables) {
+            plan.shapes.push(TableShape::new(spec, columns)?);
+            for (column, shape) in spec.columns.iter().zip(columns) {
                 let slot = plan.columns.len();
                 let source = column.source.clone().ok_or_else(|| {
                     Error::config(format!("a column has no source table={} column={}", spec.table, column.name))
                 })?;
                 match &source {
-                    ColumnSource::ValuePointer(pointer) => plan.value_paths.add(pointer, slot, *column_type),
-                    ColumnSource::KeyPointer(pointer) => plan.key_paths.add(pointer, slot, *column_type),
+                    ColumnSource::ValuePointer(pointer) => plan.value_paths.add(pointer, slot, shape.column_type),
+                    ColumnSource::KeyPointer(pointer) => plan.key_paths.add(pointer, slot, shape.column_type),
                     ColumnSource::Header(_) => plan.wants_headers = true,
                     _ => {}
                 }
@@ -185,7 +185,7 @@ impl RecordPlan {
                 let value = std::mem::replace(&mut values[start + index], Value::Null);
                 fields.push(Field::convert(*to, value).map_err(|refusal| refused(refusal, Some(index)))?);
             }
-            shape.check_key(&fields[start..]).map_err(|refusal| refused(refusal, None))?;
+            shape.check_nulls(&fields[start..]).map_err(|refusal| refused(refusal, None))?;
         }
         Ok(())
     }

@@ -20,6 +20,6 @@ pub use output::{
 pub use rdd::{Compute, Flow, ShuffleStage, Stop, Task};
 pub use record::{Chunk, Headers, MemoryChunk, MemoryRecord, Record, Timestamp};
 pub use rows::{EncodedRows, Field, Refusal, RowReader, RowWriter};
-pub use table::{Column, ColumnSource, ColumnType, Merge, TableName, TableSpec, Value, WriteMode};
+pub use table::{Column, ColumnShape, ColumnSource, ColumnType, Merge, TableName, TableSpec, Value, WriteMode};
 pub use topic_partition::{TopicId, TopicPartition};
 pub use transaction::{BatchTransaction, Cell, TransactionCode, TransactionSql};

@@ -168,6 +168,15 @@ impl FromStr for ColumnType {
     }
 }
 
+/// A column of an output table as the database has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ColumnShape {
+    /// Its type: what workers encode for.
+    pub column_type: ColumnType,
+    /// Whether it refuses NULL, being NOT NULL or part of an upsert's key.
+    pub not_null: bool,
+}
+
 /// Where a column's value comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ColumnSource {

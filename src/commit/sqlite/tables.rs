@@ -7,10 +7,11 @@ use sqlx::{AssertSqlSafe, Row, SqliteConnection, sqlite::SqliteRow};
 use super::{
     super::{
         outputs::{self, Faults},
-        settings::{ColumnShape, TableShape},
+        settings::TableShape,
     },
     error::sqlite_error,
 };
+use crate::types::ColumnShape;
 use crate::{
     error::{Error, Result},
     types::{Column, ColumnType, Merge, TableSpec, WriteMode},

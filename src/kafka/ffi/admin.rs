@@ -194,6 +194,12 @@ impl Client {
         }
     }
 
+    /// Whether the cluster has a controller, as far as metadata told.
+    pub(crate) fn has_controller(&self, limit: Duration) -> bool {
+        // SAFETY: the client lives.
+        unsafe { sys::rd_kafka_controllerid(self.as_ptr(), millis(limit)) >= 0 }
+    }
+
     /// Asks, and waits for the answer on a queue of its own.
     fn ask(&self, limit: Duration, call: impl FnOnce(*mut sys::rd_kafka_queue_t)) -> Result<Event, CallError> {
         // SAFETY: the client lives.
