@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{Origins, Secret, StoreUrl};
+pub use crate::kafka::IsolationLevel;
 use crate::types::{Offset, TableSpec};
 
 /// `stream.batch_interval` when it is not given. Spark has no default; a second keeps the cost of a commit small.
@@ -93,27 +94,6 @@ pub enum StartPolicy {
     Timestamp(i64),
     /// At these offsets, by topic and partition; partitions not named begin at the earliest offset.
     Offsets(BTreeMap<String, BTreeMap<i32, Offset>>),
-}
-
-/// Which records of transactional producers are seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum IsolationLevel {
-    /// Only committed ones: a batch ends at the last stable offset.
-    #[default]
-    ReadCommitted,
-    /// All: a batch ends at the high watermark.
-    ReadUncommitted,
-}
-
-impl IsolationLevel {
-    /// librdkafka's and the file's word for it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::ReadCommitted => "read_committed",
-            Self::ReadUncommitted => "read_uncommitted",
-        }
-    }
 }
 
 /// What happens when Kafka no longer has what was to be read.

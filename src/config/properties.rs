@@ -1,4 +1,5 @@
-//! librdkafka's own keys: which pass through, which this program owns, which are dangerous, which may be shown.
+//! librdkafka's own keys in the job file. Which of them pass through, and which may be shown, is known to
+//! [`KafkaProperties`].
 
 use std::collections::BTreeMap;
 
@@ -9,99 +10,12 @@ use super::{
     fill::visible,
     read::{Found, Section},
 };
-
-/// Keys whose value is this program's business, and what to use instead or why.
-const OWNED: &[(&str, &str)] = &[
-    ("bootstrap.servers", "it is kafka.bootstrap_servers"),
-    ("metadata.broker.list", "it is kafka.bootstrap_servers"),
-    ("isolation.level", "it is kafka.isolation_level"),
-    ("auto.offset.reset", "where to begin is kafka.start, and an offset that is gone is never replaced silently"),
-    ("group.id", "it is made from the job's name, and no consumer group is joined"),
-    ("group.instance.id", "no consumer group is joined"),
-    ("group.protocol", "no consumer group is joined"),
-    ("group.protocol.type", "no consumer group is joined"),
-    ("group.remote.assignor", "no consumer group is joined"),
-    ("partition.assignment.strategy", "no consumer group is joined"),
-    ("session.timeout.ms", "no consumer group is joined"),
-    ("heartbeat.interval.ms", "no consumer group is joined"),
-    ("max.poll.interval.ms", "no consumer group is joined"),
-    ("enable.auto.commit", "offsets are committed with the results, in the store"),
-    ("auto.commit.enable", "offsets are committed with the results, in the store"),
-    ("auto.commit.interval.ms", "offsets are committed with the results, in the store"),
-    ("enable.auto.offset.store", "offsets are committed with the results, in the store"),
-    ("offset.store.method", "offsets are committed with the results, in the store"),
-    ("offset.store.path", "offsets are committed with the results, in the store"),
-    ("offset.store.sync.interval.ms", "offsets are committed with the results, in the store"),
-    ("check.crcs", "a damaged record must never pass as a good one"),
-    ("allow.auto.create.topics", "a misspelt topic must not come into being"),
-    ("enable.partition.eof", "the end of a range is found by it"),
-    ("queued.min.messages", "it follows stream.memory_max"),
-    ("queued.max.messages.kbytes", "it follows stream.memory_max"),
-    ("fetch.max.bytes", "it follows stream.memory_max"),
-    ("consume.callback.max.messages", "no callbacks are used"),
-    ("enabled_events", "the events are chosen by this program"),
-];
-
-/// Keys that load code, run commands or print secrets.
-const DANGEROUS: &[(&str, &str)] = &[
-    ("plugin.library.paths", "it loads code"),
-    ("ssl.engine.location", "it loads code"),
-    ("ssl.providers", "it loads code"),
-    ("sasl.kerberos.kinit.cmd", "it runs a command"),
-    ("debug", "it can print credentials"),
-    ("log_level", "the log has its own filter"),
-];
-
-/// Keys whose values may be shown. A list of what is harmless, because no list of secrets is ever complete.
-const PRINTABLE: &[&str] = &[
-    "api.version.request",
-    "broker.address.family",
-    "broker.address.ttl",
-    "client.dns.lookup",
-    "client.id",
-    "client.rack",
-    "connections.max.idle.ms",
-    "enable.ssl.certificate.verification",
-    "fetch.error.backoff.ms",
-    "fetch.message.max.bytes",
-    "fetch.min.bytes",
-    "fetch.queue.backoff.ms",
-    "fetch.wait.max.ms",
-    "max.partition.fetch.bytes",
-    "message.max.bytes",
-    "metadata.max.age.ms",
-    "receive.message.max.bytes",
-    "reconnect.backoff.max.ms",
-    "reconnect.backoff.ms",
-    "retry.backoff.max.ms",
-    "retry.backoff.ms",
-    "sasl.kerberos.keytab",
-    "sasl.kerberos.principal",
-    "sasl.kerberos.service.name",
-    "sasl.mechanism",
-    "sasl.mechanisms",
-    "security.protocol",
-    "socket.connection.setup.timeout.ms",
-    "socket.keepalive.enable",
-    "socket.nagle.disable",
-    "socket.receive.buffer.bytes",
-    "socket.send.buffer.bytes",
-    "socket.timeout.ms",
-    "ssl.ca.location",
-    "ssl.certificate.location",
-    "ssl.cipher.suites",
-    "ssl.crl.location",
-    "ssl.endpoint.identification.algorithm",
-    "ssl.key.location",
-    "ssl.keystore.location",
-    "statistics.interval.ms",
-    "topic.metadata.refresh.interval.ms",
-];
+use crate::kafka::KafkaProperties;
 
 /// Whether the value of a librdkafka key may be shown.
 #[must_use]
 pub fn is_printable(key: &str) -> bool {
-    PRINTABLE.contains(&key)
+    KafkaProperties::is_printable(key)
 }
 
 pub(super) fn read(section: &Section<'_>, allow_unsafe: bool, insecure: bool) -> BTreeMap<String, Secret> {
@@ -117,12 +31,11 @@ pub(super) fn read(section: &Section<'_>, allow_unsafe: bool, insecure: bool) ->
 }
 
 fn check(key: &str, value: &str, found: &Found<'_>, allow_unsafe: bool, insecure: bool) -> bool {
-    let reason = |list: &[(&str, &'static str)]| list.iter().find(|(name, _)| *name == key).map(|(_, reason)| *reason);
-    if let Some(reason) = reason(OWNED) {
+    if let Some(reason) = KafkaProperties::owned(key) {
         found.key_fault(format!("this librdkafka key belongs to the program: {reason}"), key);
         return false;
     }
-    if let Some(reason) = reason(DANGEROUS)
+    if let Some(reason) = KafkaProperties::dangerous(key)
         && !allow_unsafe
     {
         let message = format!("this librdkafka key is refused without --allow-unsafe-kafka-options: {reason}");

@@ -1,5 +1,13 @@
 //! Kafka as the stages see it. `ffi` is the one module with `unsafe` code; everything else is safe.
 
+mod client_errors;
 mod ffi;
+mod lookup;
+mod params;
 
-pub use ffi::MessageBatch;
+pub(crate) use client_errors::ClientErrors;
+pub use client_errors::{ClientError, ClientErrorClass};
+pub(crate) use ffi::{CallError, Client, Entry, MessageView, PartitionQueue, Place};
+pub use ffi::{Code, MessageBatch};
+pub use lookup::{OffsetLookup, OffsetOutcome, PartitionOffset, TopicAnswer};
+pub use params::{IsolationLevel, KafkaProperties, PropertyFault, QueueLimits};

@@ -1,1 +1,17 @@
 //! Exactly the records of the planned ranges.
+//!
+//! [`DirectReader`] reads a range on the calling thread and gives its records in chunks, in offset order, each record
+//! once. When a range is complete is decided by the state machine in `frontier`; what was found is told in
+//! [`RangeCounts`](crate::types::RangeCounts), whose checksum is defined in [`checksum`]. [`KafkaRdd`] is the RDD over
+//! the ranges of one batch.
+
+pub mod checksum;
+mod errors;
+mod frontier;
+mod lane;
+mod rdd;
+mod reader;
+mod stall;
+
+pub use rdd::KafkaRdd;
+pub use reader::{DirectReader, ReadRanges, ReaderSettings};

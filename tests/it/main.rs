@@ -11,6 +11,7 @@
 
 mod cli;
 mod examples;
+mod reader;
 mod servers;
 mod store;
 mod support;

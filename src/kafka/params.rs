@@ -1,0 +1,339 @@
+//! The settings of Kafka clients: what the user may set, what is this program's, and what may be shown.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use super::ffi::{Client, CreateError};
+use crate::error::{Error, Result, Stage};
+
+/// Which records are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum IsolationLevel {
+    /// Records of committed transactions, and those without a transaction. "Latest" is the last stable offset.
+    #[default]
+    ReadCommitted,
+    /// All records, also those of open and aborted transactions. "Latest" is the high watermark.
+    ReadUncommitted,
+}
+
+impl IsolationLevel {
+    /// Kafka's word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ReadCommitted => "read_committed",
+            Self::ReadUncommitted => "read_uncommitted",
+        }
+    }
+}
+
+impl fmt::Display for IsolationLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Keys whose value is this program's business, and what to use instead or why.
+const OWNED: &[(&str, &str)] = &[
+    ("bootstrap.servers", "it is kafka.bootstrap_servers"),
+    ("metadata.broker.list", "it is kafka.bootstrap_servers"),
+    ("isolation.level", "it is kafka.isolation_level"),
+    ("auto.offset.reset", "where to begin is kafka.start, and an offset that is gone is never replaced silently"),
+    ("group.id", "it is made from the job's name, and no consumer group is joined"),
+    ("group.instance.id", "no consumer group is joined"),
+    ("group.protocol", "no consumer group is joined"),
+    ("group.protocol.type", "no consumer group is joined"),
+    ("group.remote.assignor", "no consumer group is joined"),
+    ("partition.assignment.strategy", "no consumer group is joined"),
+    ("session.timeout.ms", "no consumer group is joined"),
+    ("heartbeat.interval.ms", "no consumer group is joined"),
+    ("max.poll.interval.ms", "no consumer group is joined"),
+    ("enable.auto.commit", "offsets are committed with the results, in the store"),
+    ("auto.commit.enable", "offsets are committed with the results, in the store"),
+    ("auto.commit.interval.ms", "offsets are committed with the results, in the store"),
+    ("enable.auto.offset.store", "offsets are committed with the results, in the store"),
+    ("offset.store.method", "offsets are committed with the results, in the store"),
+    ("offset.store.path", "offsets are committed with the results, in the store"),
+    ("offset.store.sync.interval.ms", "offsets are committed with the results, in the store"),
+    ("check.crcs", "a damaged record must never pass as a good one"),
+    ("allow.auto.create.topics", "a misspelt topic must not come into being"),
+    ("enable.partition.eof", "the end of a range is found by it"),
+    ("queued.min.messages", "it follows stream.memory_max"),
+    ("queued.max.messages.kbytes", "it follows stream.memory_max"),
+    ("fetch.max.bytes", "it follows stream.memory_max"),
+    ("fetch.min.bytes", "a larger value would delay the end of every range"),
+    ("consume.callback.max.messages", "no callbacks are used"),
+    ("enabled_events", "the events are chosen by this program"),
+];
+
+/// Keys that load code, run commands or print secrets.
+const DANGEROUS: &[(&str, &str)] = &[
+    ("plugin.library.paths", "it loads code"),
+    ("ssl.engine.location", "it loads code"),
+    ("ssl.providers", "it loads code"),
+    ("sasl.kerberos.kinit.cmd", "it runs a command"),
+    ("debug", "it can print credentials"),
+    ("log_level", "the log has its own filter"),
+];
+
+/// Keys whose values may be shown. A list of what is harmless, because no list of secrets is ever complete.
+const PRINTABLE: &[&str] = &[
+    "api.version.request",
+    "broker.address.family",
+    "broker.address.ttl",
+    "client.dns.lookup",
+    "client.id",
+    "client.rack",
+    "connections.max.idle.ms",
+    "enable.ssl.certificate.verification",
+    "fetch.error.backoff.ms",
+    "fetch.message.max.bytes",
+    "fetch.queue.backoff.ms",
+    "fetch.wait.max.ms",
+    "max.partition.fetch.bytes",
+    "message.max.bytes",
+    "metadata.max.age.ms",
+    "receive.message.max.bytes",
+    "reconnect.backoff.max.ms",
+    "reconnect.backoff.ms",
+    "retry.backoff.max.ms",
+    "retry.backoff.ms",
+    "sasl.kerberos.keytab",
+    "sasl.kerberos.principal",
+    "sasl.kerberos.service.name",
+    "sasl.mechanism",
+    "sasl.mechanisms",
+    "security.protocol",
+    "socket.connection.setup.timeout.ms",
+    "socket.keepalive.enable",
+    "socket.nagle.disable",
+    "socket.receive.buffer.bytes",
+    "socket.send.buffer.bytes",
+    "socket.timeout.ms",
+    "ssl.ca.location",
+    "ssl.certificate.location",
+    "ssl.cipher.suites",
+    "ssl.crl.location",
+    "ssl.endpoint.identification.algorithm",
+    "ssl.key.location",
+    "ssl.keystore.location",
+    "statistics.interval.ms",
+    "topic.metadata.refresh.interval.ms",
+];
+
+/// What is printed in place of a value that may be a secret.
+const HIDDEN: &str = "***";
+
+/// A property that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PropertyFault {
+    /// Its key.
+    pub key: String,
+    /// Why not.
+    pub reason: &'static str,
+}
+
+impl fmt::Display for PropertyFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the property cannot be set: {} key={}", self.reason, self.key)
+    }
+}
+
+/// How to reach and read a cluster: the user's own settings, without those that are ours.
+#[derive(Clone)]
+pub struct KafkaProperties {
+    bootstrap_servers: String,
+    application: String,
+    properties: BTreeMap<String, String>,
+    dangerous_allowed: bool,
+}
+
+/// How much one partition may prefetch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueLimits {
+    /// Bytes that one request asks for from one partition.
+    pub fetch_bytes: u64,
+    /// No more is asked for while this many KiB wait in one partition.
+    pub queued_kbytes: u64,
+    /// ... or while this many messages do.
+    pub queued_messages: u64,
+    /// Bytes of one response over all partitions.
+    pub response_bytes: u64,
+}
+
+impl KafkaProperties {
+    /// Settings for `application`, which becomes the client's group id (no group is joined).
+    #[must_use]
+    pub fn new(
+        bootstrap_servers: impl Into<String>,
+        application: impl Into<String>,
+        properties: BTreeMap<String, String>,
+    ) -> Self {
+        Self {
+            bootstrap_servers: bootstrap_servers.into(),
+            application: application.into(),
+            properties,
+            dangerous_allowed: false,
+        }
+    }
+
+    /// Lets properties through that load code, run commands or print secrets.
+    #[must_use]
+    pub fn allow_dangerous(mut self) -> Self {
+        self.dangerous_allowed = true;
+        self
+    }
+
+    /// Every property that cannot be used. With one of them there is no client.
+    pub fn faults(&self) -> impl Iterator<Item = PropertyFault> + '_ {
+        self.properties.keys().filter_map(|key| {
+            let dangerous = || Self::dangerous(key).filter(|_| !self.dangerous_allowed);
+            Self::owned(key).or_else(dangerous).map(|reason| PropertyFault { key: key.clone(), reason })
+        })
+    }
+
+    /// Why `key` is this program's own business; `None` if it is not.
+    #[must_use]
+    pub fn owned(key: &str) -> Option<&'static str> {
+        OWNED.iter().find(|(name, _)| *name == key).map(|(_, reason)| *reason)
+    }
+
+    /// Why `key` is dangerous; `None` if it is not.
+    #[must_use]
+    pub fn dangerous(key: &str) -> Option<&'static str> {
+        DANGEROUS.iter().find(|(name, _)| *name == key).map(|(_, reason)| *reason)
+    }
+
+    /// Whether the value of `key` may be shown.
+    #[must_use]
+    pub fn is_printable(key: &str) -> bool {
+        PRINTABLE.contains(&key)
+    }
+
+    /// The user's properties with every value that may be a secret hidden.
+    pub fn printable(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.properties
+            .iter()
+            .map(|(key, value)| (key.as_str(), if Self::is_printable(key) { value.as_str() } else { HIDDEN }))
+    }
+
+    /// The protocol that clients speak, for messages about failed connections.
+    #[must_use]
+    pub fn security_protocol(&self) -> &str {
+        self.properties.get("security.protocol").map_or("plaintext", String::as_str)
+    }
+
+    /// The brokers that clients first ask.
+    #[must_use]
+    pub fn bootstrap_servers(&self) -> &str {
+        &self.bootstrap_servers
+    }
+
+    /// A client for reading.
+    pub(crate) fn reader(&self, isolation: IsolationLevel, limits: QueueLimits) -> Result<Arc<Client>> {
+        let sized = [
+            ("fetch.min.bytes", "1".to_owned()),
+            ("queued.min.messages", limits.queued_messages.to_string()),
+            ("queued.max.messages.kbytes", limits.queued_kbytes.to_string()),
+            ("fetch.max.bytes", limits.response_bytes.to_string()),
+        ];
+        let yielding = [
+            // As late as this the end of a partition, and with it a gap at the end of a range, is known.
+            ("fetch.wait.max.ms", "50".to_owned()),
+            ("fetch.queue.backoff.ms", "100".to_owned()),
+            ("fetch.error.backoff.ms", "100".to_owned()),
+            ("fetch.message.max.bytes", limits.fetch_bytes.to_string()),
+        ];
+        self.client(isolation, &yielding, &sized)
+    }
+
+    /// A client for looking up offsets and metadata.
+    pub(crate) fn planner(&self) -> Result<Arc<Client>> {
+        self.client(IsolationLevel::ReadCommitted, &[], &[])
+    }
+
+    fn client(
+        &self,
+        isolation: IsolationLevel,
+        yielding: &[(&str, String)],
+        sized: &[(&str, String)],
+    ) -> Result<Arc<Client>> {
+        if let Some(fault) = self.faults().next() {
+            return Err(Error::config(fault.to_string()).at(Stage::Start));
+        }
+        // The defaults of 100 ms and 10 s cost up to 8 s after a broker has come back.
+        let reconnect = [("reconnect.backoff.ms", "50"), ("reconnect.backoff.max.ms", "500")];
+        let owned = [
+            ("bootstrap.servers", self.bootstrap_servers.as_str()),
+            ("group.id", self.application.as_str()),
+            ("enable.auto.commit", "false"),
+            ("enable.auto.offset.store", "false"),
+            ("auto.offset.reset", "error"),
+            ("allow.auto.create.topics", "false"),
+            ("isolation.level", isolation.as_str()),
+            ("enable.partition.eof", "true"),
+            ("check.crcs", "true"),
+        ];
+        // Ours first where the user may say otherwise, last where he may not.
+        let settings = reconnect
+            .into_iter()
+            .chain(yielding.iter().map(|(key, value)| (*key, value.as_str())))
+            .chain(self.properties.iter().map(|(key, value)| (key.as_str(), value.as_str())))
+            .chain(owned)
+            .chain(sized.iter().map(|(key, value)| (*key, value.as_str())));
+        Client::consumer(settings).map_err(|error| creation_failed(&error))
+    }
+}
+
+fn creation_failed(error: &CreateError) -> Error {
+    let message = match &error.key {
+        Some(key) if KafkaProperties::is_printable(key) => {
+            format!("cannot use the kafka property: {} key={key}", one_line(&error.text))
+        }
+        Some(key) => format!("cannot use the kafka property: no such key, or a value it does not take key={key}"),
+        None => format!("cannot make a kafka client: {}", one_line(&error.text)),
+    };
+    Error::config(message).at(Stage::Start)
+}
+
+fn one_line(text: &str) -> String {
+    text.replace(['\n', '\r'], " ")
+}
+
+impl fmt::Debug for KafkaProperties {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KafkaProperties")
+            .field("bootstrap_servers", &self.bootstrap_servers)
+            .field("application", &self.application)
+            .field("properties", &self.printable().collect::<BTreeMap<_, _>>())
+            .finish()
+    }
+}
+
+/// librdkafka's own memory for one queued message, beside its payload: measured, rounded up.
+const MESSAGE_OVERHEAD_BYTES: u64 = 400;
+/// The client's default for one request; larger ones were slower, and took twice the CPU.
+const FETCH_BYTES_MAX: u64 = 1024 * 1024;
+const FETCH_BYTES_MIN: u64 = 16 * 1024;
+const QUEUED_MESSAGES_MAX: u64 = 100_000;
+const QUEUED_KBYTES_MAX: u64 = 65_536;
+const RESPONSE_BYTES_MAX: u64 = 50 * 1024 * 1024;
+
+impl QueueLimits {
+    /// The smallest share of a partition that reading still works well with.
+    pub(crate) const SHARE_MIN_BYTES: u64 = 64 * 1024;
+
+    /// Limits that keep `partitions` partitions together below `budget_bytes`: half of a share for payloads, a request in
+    /// flight included, and half for what librdkafka keeps with each message.
+    #[must_use]
+    pub fn for_budget(budget_bytes: u64, partitions: usize) -> Self {
+        let partitions = u64::try_from(partitions.max(1)).unwrap_or(u64::MAX);
+        let half = (budget_bytes / partitions).max(Self::SHARE_MIN_BYTES) / 2;
+        let fetch_bytes = (half / 4).clamp(FETCH_BYTES_MIN, FETCH_BYTES_MAX);
+        Self {
+            fetch_bytes,
+            queued_kbytes: (half.saturating_sub(fetch_bytes) / 1024).clamp(8, QUEUED_KBYTES_MAX),
+            queued_messages: (half / MESSAGE_OVERHEAD_BYTES).clamp(1, QUEUED_MESSAGES_MAX),
+            response_bytes: (budget_bytes / 4).clamp(FETCH_BYTES_MAX, RESPONSE_BYTES_MAX),
+        }
+    }
+}

@@ -1,0 +1,489 @@
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard},
+    time::Duration,
+};
+
+use super::{
+    errors::{PartitionFailure, stalled},
+    lane::{Lane, Progress},
+    stall::{Prober, Verdict},
+};
+use crate::{
+    clock::Clock,
+    error::{Error, Result, Stage},
+    kafka::{
+        CallError, Client, ClientError, ClientErrors, Code, IsolationLevel, KafkaProperties, MessageBatch,
+        PartitionQueue, Place, QueueLimits,
+    },
+    types::{Chunk, Flow, OffsetRange, RangeCounts, Stop, TopicPartition},
+};
+
+/// The first wait for a record; each next one is twice as long, up to [`WAIT_MAX`]. Transaction markers end no wait, so it
+/// is also how late a gap at the end of a range is noticed.
+const WAIT_MIN: Duration = Duration::from_millis(1);
+const WAIT_MAX: Duration = Duration::from_millis(10);
+/// Without progress for so long, somebody is asked why.
+const STALL_AFTER: Duration = Duration::from_secs(1);
+/// ... and if the brokers answer, the range must be explained within so long.
+const STALL_UNEXPLAINED_MAX: Duration = Duration::from_secs(15);
+/// ... and if they do not, reading goes on for so long. A broker with many partitions needs more than 40 s to come back.
+const STALL_MAX: Duration = Duration::from_secs(60);
+/// How long a seek may take: it is answered within the client, without a broker.
+const SEEK_LIMIT: Duration = Duration::from_secs(5);
+/// Pause between the tries to seek in a partition whose assignment is still under way, and how many there are.
+const SEEK_RETRY_PAUSE: Duration = Duration::from_millis(5);
+const SEEK_TRIES: u32 = 400;
+const EVENTS_MAX: usize = 10_000;
+/// Two clients are worth their threads only if each has more than this many partitions.
+const PARTITIONS_PER_CLIENT_MIN: usize = 2;
+
+/// What a [`DirectReader`] needs to know.
+#[derive(Debug, Clone)]
+pub struct ReaderSettings {
+    /// How to reach the cluster.
+    pub properties: KafkaProperties,
+    /// Which records are read.
+    pub isolation: IsolationLevel,
+    /// The budget of the whole process. Half of it bounds what is prefetched, over all partitions.
+    pub memory_max_bytes: u64,
+    /// How many clients, at least one; `None`: two where there are two cores and enough partitions, else one.
+    pub clients: Option<usize>,
+}
+
+/// Whoever can read ranges: Kafka, or a test's memory.
+pub trait ReadRanges: fmt::Debug + Send + Sync {
+    /// Reads exactly one range on the calling thread, and gives its records in chunks, in offset order.
+    ///
+    /// # Errors
+    /// [`Stop::Enough`] if `each` had enough; [`Stop::Failed`] with what `each` or reading failed with.
+    fn read(
+        &self,
+        range: &OffsetRange,
+        cancelled: &dyn Fn() -> bool,
+        each: &mut dyn FnMut(Arc<Chunk>) -> Flow,
+    ) -> Result<RangeCounts, Stop>;
+}
+
+/// A client and what it said.
+#[derive(Debug)]
+struct Slot {
+    client: Arc<Client>,
+    errors: ClientErrors,
+    /// Partitions whose records came on the client's main queue. Nothing of it is known to happen, since queues are cut
+    /// off before every assign; if it does, the range fails and is read again.
+    strays: Mutex<HashMap<TopicPartition, i64>>,
+}
+
+#[derive(Debug, Default)]
+struct Slots {
+    slots: Vec<Arc<Slot>>,
+    /// The number of partitions that the queues' sizes were made for.
+    sized_for: usize,
+}
+
+/// Reads ranges from Kafka: assigned partitions, no consumer group, one queue per partition.
+///
+/// Partitions stay assigned and positioned from batch to batch, so that a range that starts where the one before ended
+/// finds its records prefetched. Different partitions may be read at the same time, each on the thread that calls.
+#[derive(Debug)]
+pub struct DirectReader {
+    settings: ReaderSettings,
+    clock: Arc<dyn Clock>,
+    slots: RwLock<Slots>,
+    lanes: RwLock<HashMap<TopicPartition, Arc<Mutex<Lane>>>>,
+    /// One `prepare` at a time: it holds many lanes at once.
+    preparing: Mutex<()>,
+    prober: Prober,
+}
+
+impl DirectReader {
+    /// A reader without partitions. Nothing is connected yet.
+    ///
+    /// # Errors
+    /// [`Config`](crate::ErrorKind::Config) if a property is refused or does not exist.
+    pub fn new(settings: ReaderSettings, clock: Arc<dyn Clock>) -> Result<Self> {
+        if let Some(fault) = settings.properties.faults().next() {
+            return Err(Error::config(fault.to_string()).at(Stage::Start));
+        }
+        let prober = Prober::new(settings.properties.clone(), settings.isolation, Arc::clone(&clock));
+        Ok(Self {
+            settings,
+            clock,
+            slots: RwLock::default(),
+            lanes: RwLock::default(),
+            preparing: Mutex::new(()),
+            prober,
+        })
+    }
+
+    /// Before a batch is read: assigns every partition of `ranges` that is not, and seeks in those that do not stand at the
+    /// start of their range. `leader_epochs` gives the epoch that a partition's start was read under, with which the broker
+    /// notices that its log was truncated since.
+    ///
+    /// Partitions with an empty range are assigned too: records that come later are then fetched at once. A partition that
+    /// cannot be placed is left to [`read`](ReadRanges::read), which tries again and says why.
+    ///
+    /// # Errors
+    /// [`Config`](crate::ErrorKind::Config) if no client can be made; [`Internal`](crate::ErrorKind::Internal) if the
+    /// client refuses the assignment.
+    pub fn prepare(
+        &self,
+        ranges: &[OffsetRange],
+        leader_epochs: &dyn Fn(&TopicPartition) -> Option<i32>,
+    ) -> Result<()> {
+        let _one = lock(&self.preparing);
+        self.size_clients(ranges)?;
+        let lanes: Vec<_> = ranges.iter().map(|range| self.lane(&range.topic_partition)).collect();
+        let mut guards: Vec<_> = lanes.iter().map(|lane| lock(lane)).collect();
+        let mut wanted: Vec<(&mut Lane, i64, Option<i32>)> = guards
+            .iter_mut()
+            .zip(ranges)
+            .filter(|(lane, range)| lane.next != Some(range.from_offset.get()))
+            .map(|(lane, range)| (&mut **lane, range.from_offset.get(), leader_epochs(&range.topic_partition)))
+            .collect();
+        self.place(&mut wanted)
+    }
+
+    /// Gives up partitions that are no longer read.
+    pub fn release(&self, partitions: &[TopicPartition]) {
+        let mut lanes = self.lanes.write().unwrap_or_else(PoisonError::into_inner);
+        for topic_partition in partitions {
+            if let Some(lane) = lanes.remove(topic_partition) {
+                unassign(&mut lock(&lane));
+            }
+        }
+    }
+
+    /// The latest error of each class that concerns a client as a whole, seen since `since` (monotonic time), the most
+    /// telling first.
+    #[must_use]
+    pub fn client_errors(&self, since: Duration) -> Vec<ClientError> {
+        let slots = read_lock(&self.slots);
+        let mut errors: Vec<_> = slots
+            .slots
+            .iter()
+            .flat_map(|slot| {
+                self.drain_events(slot);
+                slot.errors.since(since)
+            })
+            .collect();
+        errors.sort_by_key(|error| error.class);
+        errors.dedup_by_key(|error| error.class);
+        errors
+    }
+
+    /// About how many bytes are prefetched. Partitions that are being read at the moment are left out.
+    #[must_use]
+    pub fn queued_bytes(&self) -> u64 {
+        let lanes = read_lock(&self.lanes);
+        lanes.values().filter_map(|lane| lane.try_lock().ok()).map(|lane| lane.queued_bytes()).sum()
+    }
+
+    fn lane(&self, topic_partition: &TopicPartition) -> Arc<Mutex<Lane>> {
+        let known = read_lock(&self.lanes).get(topic_partition).cloned();
+        known.unwrap_or_else(|| {
+            let mut lanes = self.lanes.write().unwrap_or_else(PoisonError::into_inner);
+            let new = || Arc::new(Mutex::new(Lane::new(topic_partition.clone())));
+            Arc::clone(lanes.entry(topic_partition.clone()).or_insert_with(new))
+        })
+    }
+
+    /// Makes the clients, and makes them anew when there are more partitions than their queues were sized for.
+    ///
+    /// Locks go lanes first, then slots, as in `read`.
+    fn size_clients(&self, ranges: &[OffsetRange]) -> Result<()> {
+        let lanes: Vec<_> = read_lock(&self.lanes).values().cloned().collect();
+        let partitions = lanes.len().max(ranges.len()).max(1);
+        let enough = |slots: &Slots| !slots.slots.is_empty() && partitions <= slots.sized_for;
+        if enough(&read_lock(&self.slots)) {
+            return Ok(());
+        }
+        let sized_for = partitions.next_power_of_two();
+        let limits = QueueLimits::for_budget(self.settings.memory_max_bytes / 2, sized_for);
+        let count = self.settings.clients.unwrap_or_else(|| clients_for(partitions)).max(1);
+        let new = (0..count).map(|_| {
+            let client = self.settings.properties.reader(self.settings.isolation, limits)?;
+            Ok(Arc::new(Slot { client, errors: ClientErrors::default(), strays: Mutex::default() }))
+        });
+        let new = new.collect::<Result<Vec<_>>>()?;
+        let mut guards: Vec<_> = lanes.iter().map(|lane| lock(lane)).collect();
+        // The old clients end with their last queue and chunk.
+        for lane in &mut guards {
+            lane.queue = None;
+            lane.next = None;
+        }
+        *self.slots.write().unwrap_or_else(PoisonError::into_inner) = Slots { slots: new, sized_for };
+        Ok(())
+    }
+
+    /// The client of a partition, always the same one: neighbours of a topic lie on different clients.
+    fn slot_of(&self, topic_partition: &TopicPartition) -> Option<Arc<Slot>> {
+        let slots = read_lock(&self.slots);
+        let topic = xxhash_rust::xxh3::xxh3_64(topic_partition.topic.as_bytes());
+        let number = topic.wrapping_add(u64::from(topic_partition.partition.cast_unsigned()));
+        let count = u64::try_from(slots.slots.len()).ok().filter(|&count| count > 0)?;
+        slots.slots.get(usize::try_from(number % count).ok()?).cloned()
+    }
+
+    /// Assigns and seeks, so that each lane stands at its offset; a lane that cannot be placed stays without `next`.
+    ///
+    /// An assign is always followed by a seek: the seek carries the leader epoch, and only when it is answered is it sure
+    /// that the position of an earlier assignment is forgotten, which the close rule must never see.
+    fn place(&self, lanes: &mut [(&mut Lane, i64, Option<i32>)]) -> Result<()> {
+        let mut by_client: HashMap<usize, (Arc<Slot>, Vec<usize>)> = HashMap::new();
+        for (index, (lane, ..)) in lanes.iter_mut().enumerate() {
+            lane.next = None;
+            let Some(slot) = self.slot_of(&lane.topic_partition) else { continue };
+            by_client.entry(Arc::as_ptr(&slot).addr()).or_insert_with(|| (slot, Vec::new())).1.push(index);
+        }
+        for (slot, indexes) in by_client.into_values() {
+            self.assign(&slot, lanes, &indexes)?;
+            self.seek(&slot, lanes, indexes)?;
+        }
+        Ok(())
+    }
+
+    fn assign(&self, slot: &Slot, lanes: &mut [(&mut Lane, i64, Option<i32>)], indexes: &[usize]) -> Result<()> {
+        let mut new = Vec::new();
+        for &index in indexes {
+            let lane = &mut lanes[index].0;
+            if lane.stopped {
+                unassign(lane);
+            }
+            if lane.queue.is_none() {
+                let queue = PartitionQueue::open(&slot.client, &lane.topic_partition);
+                lane.queue = Some(queue.map_err(|error| refused(&error))?);
+                lane.stopped = false;
+                lock(&slot.strays).remove(&lane.topic_partition);
+                new.push(index);
+            }
+        }
+        if new.is_empty() {
+            return Ok(());
+        }
+        let places: Vec<_> = new.iter().map(|&index| place_of(&lanes[index])).collect();
+        let assigned = slot.client.assign(&places);
+        assigned.map_err(|error| {
+            for &index in &new {
+                lanes[index].0.queue = None;
+            }
+            refused(&error)
+        })
+    }
+
+    fn seek(&self, slot: &Slot, lanes: &mut [(&mut Lane, i64, Option<i32>)], mut indexes: Vec<usize>) -> Result<()> {
+        for _ in 0..SEEK_TRIES {
+            let places: Vec<_> = indexes.iter().map(|&index| place_of(&lanes[index])).collect();
+            let codes = slot.client.seek(&places, SEEK_LIMIT).map_err(|error| refused(&error))?;
+            let mut again = Vec::new();
+            for (&index, code) in indexes.iter().zip(codes) {
+                let (lane, offset, _) = &mut lanes[index];
+                match code {
+                    Code::NONE => lane.placed_at(*offset),
+                    // Its assignment, or the end of the one before, is still under way.
+                    Code::STATE | Code::PREV_IN_PROGRESS => again.push(index),
+                    code => {
+                        tracing::debug!(partition = %lane.topic_partition, %code, "cannot seek");
+                        lane.stopped = true;
+                    }
+                }
+            }
+            if again.is_empty() {
+                return Ok(());
+            }
+            indexes = again;
+            std::thread::sleep(SEEK_RETRY_PAUSE);
+        }
+        for index in indexes {
+            lanes[index].0.stopped = true;
+        }
+        Ok(())
+    }
+
+    fn drain_events(&self, slot: &Slot) {
+        let events = slot.client.poll_events(EVENTS_MAX);
+        for (topic_partition, offset) in slot.errors.take_in(events, self.clock.monotonic()) {
+            lock(&slot.strays).insert(topic_partition, offset);
+        }
+    }
+
+    /// The last look before a range counts as complete: nothing of this partition may lie on the main queue.
+    fn nothing_astray(&self, lane: &mut Lane, range: &OffsetRange) -> Result<()> {
+        let Some(slot) = self.slot_of(&lane.topic_partition) else { return Ok(()) };
+        self.drain_events(&slot);
+        let stray = lock(&slot.strays).remove(&lane.topic_partition);
+        stray.map_or(Ok(()), |offset| {
+            lane.stopped = true;
+            Err(Error::unavailable(format!("records came on the wrong queue offset={offset}"))
+                .at(Stage::Read)
+                .in_range(range.clone()))
+        })
+    }
+
+    fn read_lane(&self, lane: &mut Lane, reading: &mut Reading<'_>) -> Result<(), Stop> {
+        let (range, until) = (reading.range, reading.range.until_offset.get());
+        let mut out = Vec::new();
+        lane.frontier.begin(until, &mut out);
+        reading.give(lane, &mut out)?;
+        let mut wait = Duration::ZERO;
+        let mut moved_at = self.clock.monotonic();
+        let mut asked_at = moved_at;
+        while !lane.frontier.covers(until) {
+            if (reading.cancelled)() {
+                return Err(Stop::Failed(cancelled(range)));
+            }
+            let progress = lane.step(until, wait, &mut out);
+            reading.give(lane, &mut out)?;
+            match progress.map_err(|failure| Stop::Failed(self.failed(failure, range)))? {
+                Progress::Done => break,
+                Progress::Open { moved: true } => {
+                    wait = Duration::ZERO;
+                    moved_at = self.clock.monotonic();
+                    asked_at = moved_at;
+                }
+                Progress::Open { moved: false } => {
+                    wait = (wait * 2).clamp(WAIT_MIN, WAIT_MAX);
+                    let now = self.clock.monotonic();
+                    if now.saturating_sub(asked_at) >= STALL_AFTER {
+                        self.unstall(lane, range, now.saturating_sub(moved_at)).map_err(Stop::Failed)?;
+                        asked_at = self.clock.monotonic();
+                    }
+                }
+            }
+        }
+        self.nothing_astray(lane, range).map_err(Stop::Failed)
+    }
+
+    /// Nothing has come for a while: finds out whether that is the brokers' fault, or whether nothing can come.
+    fn unstall(&self, lane: &mut Lane, range: &OffsetRange, waited: Duration) -> Result<()> {
+        let from = lane.frontier.get();
+        let verdict = self.prober.ask(range, from);
+        let until = range.until_offset.get();
+        tracing::debug!(%range, from, ?verdict, waited_ms = waited.as_millis(), "no progress");
+        let next = match verdict {
+            Verdict::Empty => until,
+            Verdict::Data => {
+                lane.stopped = true;
+                from
+            }
+            Verdict::Failed(error) => return Err(error),
+            Verdict::NoAnswer if waited < STALL_MAX => return Ok(()),
+            Verdict::Unexplained if waited < STALL_UNEXPLAINED_MAX => return Ok(()),
+            Verdict::NoAnswer | Verdict::Unexplained => {
+                lane.stopped = true;
+                let cause = self.client_errors(self.clock.monotonic().saturating_sub(waited));
+                let cause = cause.first().map(ToString::to_string);
+                return Err(stalled(range, waited.as_millis(), cause, &self.settings.properties));
+            }
+        };
+        self.place(&mut [(lane, next, None)])?;
+        // While a range is read, `next` is unset: see `Lane::next`.
+        match lane.next.take() {
+            Some(_) => Ok(()),
+            None => Err(unplaced(range)),
+        }
+    }
+
+    fn failed(&self, failure: PartitionFailure, range: &OffsetRange) -> Error {
+        failure.into_error(range, self.settings.isolation, self.prober.lookup().as_deref())
+    }
+}
+
+impl ReadRanges for DirectReader {
+    /// A range that starts where the last one of its partition ended goes on there; any other start is sought first, as in
+    /// a second read of the same range. If `each` stops early the rest of the range is not lost: the next read of the
+    /// partition seeks.
+    fn read(
+        &self,
+        range: &OffsetRange,
+        cancelled: &dyn Fn() -> bool,
+        each: &mut dyn FnMut(Arc<Chunk>) -> Flow,
+    ) -> Result<RangeCounts, Stop> {
+        let mut reading = Reading { range, cancelled, each, counts: RangeCounts::default() };
+        if range.is_empty() {
+            return Ok(reading.counts);
+        }
+        if self.slot_of(&range.topic_partition).is_none() {
+            let _one = lock(&self.preparing);
+            self.size_clients(std::slice::from_ref(range)).map_err(Stop::Failed)?;
+        }
+        let lane = self.lane(&range.topic_partition);
+        let lane = &mut *lock(&lane);
+        let from = range.from_offset.get();
+        if lane.next != Some(from) {
+            self.place(&mut [(lane, from, None)]).map_err(Stop::Failed)?;
+        }
+        if lane.next.take().is_none() {
+            return Err(Stop::Failed(unplaced(range)));
+        }
+        self.read_lane(lane, &mut reading)?;
+        lane.next = Some(range.until_offset.get());
+        if lane.frontier.dropped() > 0 {
+            tracing::debug!(%range, records = lane.frontier.dropped(), "the client delivered records twice");
+        }
+        let mut counts = reading.counts;
+        counts.gaps = range.count().saturating_sub(counts.records);
+        Ok(counts)
+    }
+}
+
+/// One range being read.
+struct Reading<'a> {
+    range: &'a OffsetRange,
+    cancelled: &'a dyn Fn() -> bool,
+    each: &'a mut dyn FnMut(Arc<Chunk>) -> Flow,
+    counts: RangeCounts,
+}
+
+impl Reading<'_> {
+    fn give(&mut self, lane: &mut Lane, out: &mut Vec<MessageBatch>) -> Result<(), Stop> {
+        for batch in out.drain(..) {
+            lane.count(&batch, &mut self.counts);
+            if let Flow::Break(stop) = (self.each)(Arc::new(Chunk::Kafka(batch))) {
+                return Err(stop);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn read_lock<T>(shared: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    shared.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What a panicking thread left of a lane has no `next`, so it is placed anew.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn place_of<'a>((lane, offset, leader_epoch): &'a (&mut Lane, i64, Option<i32>)) -> Place<'a> {
+    Place { topic_partition: &lane.topic_partition, offset: *offset, leader_epoch: *leader_epoch }
+}
+
+fn unassign(lane: &mut Lane) {
+    lane.next = None;
+    if let Some(queue) = lane.queue.take()
+        && let Err(error) = queue.client().unassign(&[&lane.topic_partition])
+    {
+        tracing::debug!(partition = %lane.topic_partition, "cannot unassign: {error}");
+    }
+}
+
+fn clients_for(partitions: usize) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    if cores >= 2 && partitions > PARTITIONS_PER_CLIENT_MIN { 2 } else { 1 }
+}
+
+fn refused(error: &CallError) -> Error {
+    Error::internal(format!("the kafka client refused the assignment: {error}")).at(Stage::Read)
+}
+
+fn unplaced(range: &OffsetRange) -> Error {
+    Error::unavailable("cannot start reading the partition").at(Stage::Read).in_range(range.clone())
+}
+
+fn cancelled(range: &OffsetRange) -> Error {
+    Error::unavailable("reading was cancelled").at(Stage::Read).in_range(range.clone())
+}

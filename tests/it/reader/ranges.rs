@@ -1,0 +1,116 @@
+//! Ranges, gaps and positions, case by case.
+
+use super::*;
+use crate::support::{
+    End,
+    kafka::{record, tombstone},
+    shared_kafka,
+};
+
+#[tokio::test]
+async fn a_range_gives_exactly_its_records() {
+    let kafka = shared_kafka().await;
+    let topic = kafka.topic(1).await;
+    let words = ["the", "quick", "brown", "fox"];
+    kafka.produce(&topic, words.iter().map(|word| record(*word)).collect()).await;
+    let reader = reader(&kafka);
+    blocking(move || {
+        let (counts, records) = read(&reader, &range(&topic, 0, 0, 4)).unwrap();
+        assert_eq!(records.iter().map(|r| r.text().unwrap()).collect::<Vec<_>>(), words);
+        assert_eq!((counts.records, counts.gaps, counts.bytes), (4, 0, 16));
+        let (middle, records) = read(&reader, &range(&topic, 0, 1, 3)).unwrap();
+        assert_eq!(offsets(&records), [1, 2]);
+        assert_ne!(middle.checksum, counts.checksum);
+        let (again, _) = read(&reader, &range(&topic, 0, 0, 4)).unwrap();
+        assert_eq!(again, counts);
+        let (empty, records) = read(&reader, &range(&topic, 0, 2, 2)).unwrap();
+        assert_eq!((empty, records.len()), (RangeCounts::default(), 0));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn markers_and_aborted_records_are_gaps() {
+    let kafka = shared_kafka().await;
+    let topic = kafka.topic(1).await;
+    let many = |from: i32, until: i32| (from..until).map(|n| record(n.to_string())).collect::<Vec<_>>();
+    let transactions = vec![(End::Commit, many(0, 5)), (End::Abort, many(5, 8)), (End::Commit, many(8, 10))];
+    kafka.transactions(&topic, transactions).await;
+    let (reader, lookup) = (reader(&kafka), lookup(&kafka));
+    blocking(move || {
+        // 5 records, marker, 3 aborted, marker, 2 records, marker.
+        assert_eq!(latest(&lookup, &topic, 0), 13);
+        let (counts, records) = read(&reader, &range(&topic, 0, 0, 13)).unwrap();
+        assert_eq!(offsets(&records), [0, 1, 2, 3, 4, 10, 11]);
+        assert_eq!((counts.records, counts.gaps), (7, 6));
+        let (counts, records) = read(&reader, &range(&topic, 0, 5, 10)).unwrap();
+        assert_eq!((counts.records, counts.gaps, records.len()), (0, 5, 0));
+        for until in 1..=13 {
+            let (counts, _) = read(&reader, &range(&topic, 0, until - 1, until)).unwrap();
+            assert_eq!(counts.records + counts.gaps, 1, "at {until}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn every_part_of_a_record_arrives() {
+    let kafka = shared_kafka().await;
+    let topic = kafka.topic(1).await;
+    let full =
+        record("v").key("k").header("h", Some(b"1")).header("none", None).header("h", Some(b"")).timestamp(1_234);
+    kafka.produce(&topic, vec![full, tombstone("gone"), record("")]).await;
+    let reader = reader(&kafka);
+    blocking(move || {
+        let (counts, records) = read(&reader, &range(&topic, 0, 0, 3)).unwrap();
+        let headers: Vec<_> = records[0].headers();
+        let header = |name: &str, value: Option<&[u8]>| (name.to_owned(), value.map(<[u8]>::to_vec));
+        assert_eq!(headers, [header("h", Some(b"1")), header("none", None), header("h", Some(b""))]);
+        assert_eq!((records[0].key(), records[0].value()), (Some(&b"k"[..]), Some(&b"v"[..])));
+        assert_eq!(records[0].timestamp().as_ms(), Some(1_234));
+        assert_eq!((records[1].key(), records[1].value()), (Some(&b"gone"[..]), None));
+        assert_eq!((records[2].key(), records[2].value()), (None, Some(&b""[..])));
+        assert_eq!(counts.leader_epoch, Some(0));
+        let mut sum = 0;
+        for record in &records {
+            let headers = record.headers();
+            let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_bytes(), value.as_deref())).collect();
+            sum = directstream::read::checksum::extend(
+                sum,
+                record.offset().get(),
+                record.key(),
+                record.value(),
+                &headers,
+            );
+        }
+        assert_eq!(counts.checksum, sum);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn eight_partitions_are_read_at_the_same_time() {
+    let kafka = shared_kafka().await;
+    let topic = kafka.topic(8).await;
+    let records = (0..80_000).map(|n: i32| record(n.to_string()).partition(n % 8)).collect();
+    kafka.produce(&topic, records).await;
+    let reader = reader(&kafka);
+    blocking(move || {
+        for (from, until) in [(0, 3_000), (3_000, 10_000), (0, 10_000)] {
+            let ranges: Vec<_> = (0..8).map(|p| range(&topic, p, from, until)).collect();
+            reader.prepare(&ranges, &|_| None).unwrap();
+            std::thread::scope(|scope| {
+                for range in &ranges {
+                    let reader = &reader;
+                    scope.spawn(move || {
+                        let (counts, records) = read(reader, range).unwrap();
+                        assert_eq!(offsets(&records), (from..until).collect::<Vec<_>>());
+                        assert_eq!((counts.records, counts.gaps), (range.count(), 0));
+                    });
+                }
+            });
+        }
+        assert_eq!(reader.client_errors(Duration::ZERO), []);
+    })
+    .await;
+}
