@@ -1,8 +1,8 @@
 //! The arguments of every command. Raw values only: they become settings elsewhere.
 
-use std::{path::PathBuf, sync::LazyLock};
+use std::{ffi::OsStr, path::PathBuf, sync::LazyLock};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Arg, Args, Parser, Subcommand, ValueEnum, builder::TypedValueParser, error::ErrorKind};
 
 static VERSION_LINE: LazyLock<String> =
     LazyLock::new(|| format!("{} (librdkafka {})", crate::report::VERSION, crate::report::librdkafka_version()));
@@ -12,7 +12,7 @@ static VERSION_LINE: LazyLock<String> =
 #[command(
     name = "directstream",
     version = VERSION_LINE.as_str(),
-    about,
+    about = "Kafka into your database, exactly once",
     long_about = None,
     after_help = "Start here: directstream demo",
     subcommand_required = true,
@@ -25,7 +25,14 @@ pub struct Arguments {
     pub command: Command,
 
     /// How stdout is written: a table for people, or one JSON document.
-    #[arg(long, global = true, value_enum, default_value_t = OutputFormat::Table, value_name = "FORMAT")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t = OutputFormat::Table,
+        value_name = "table|json",
+        hide_possible_values = true
+    )]
     pub output: OutputFormat,
 }
 
@@ -82,7 +89,7 @@ pub struct JobArgs {
 
     /// Sets one key of the job file, over file and environment; may be given more than once. Anyone on the machine can
     /// read a command line: give secrets in a file or the environment instead.
-    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_and_value)]
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = KeyAndValue)]
     pub set: Vec<(String, String)>,
 }
 
@@ -170,10 +177,20 @@ pub enum MigrateCommand {
     Status(JobArgs),
 }
 
-fn key_and_value(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        // The value may hold anything, so it is never repeated in a message.
-        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.to_owned())),
-        _ => Err("expected KEY=VALUE, such as stream.batch_interval=1s".to_owned()),
+/// Reads `KEY=VALUE`. clap's own message would repeat the text, which may hold a password that somebody gave all the same.
+#[derive(Debug, Clone, Copy)]
+struct KeyAndValue;
+
+impl TypedValueParser for KeyAndValue {
+    type Value = (String, String);
+
+    fn parse_ref(&self, command: &clap::Command, _: Option<&Arg>, text: &OsStr) -> Result<Self::Value, clap::Error> {
+        match text.to_str().and_then(|text| text.split_once('=')) {
+            Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.to_owned())),
+            _ => {
+                let told = "--set takes KEY=VALUE, such as stream.batch_interval=1s";
+                Err(command.clone().error(ErrorKind::ValueValidation, told))
+            }
+        }
     }
 }

@@ -1,20 +1,26 @@
 //! What a command writes to stdout: a table for people, or one JSON document.
 
-use std::io::{self, ErrorKind as IoErrorKind, Write};
+use std::{
+    io::{self, ErrorKind as IoErrorKind, Write},
+    sync::Arc,
+};
 
 use comfy_table::{CellAlignment, ContentArrangement, presets};
 use serde::Serialize;
 
 use super::args::OutputFormat;
 use crate::{
+    clock::Clock,
     error::{Error, Result},
-    report::printable,
+    report::{Progress, Terminal, printable},
 };
 
-/// Where a command writes. Logs and progress go to stderr, by other ways.
-#[derive(Debug, Clone, Copy)]
+/// Where a command writes: its document to stdout, progress to stderr.
+#[derive(Debug, Clone)]
 pub struct Console {
     format: OutputFormat,
+    terminal: Terminal,
+    clock: Arc<dyn Clock>,
 }
 
 /// Rows under headings.
@@ -26,10 +32,22 @@ pub struct Table {
 }
 
 impl Console {
-    /// A console that writes `format`.
+    /// A console that writes `format` to stdout and shares stderr with the log.
     #[must_use]
-    pub fn new(format: OutputFormat) -> Self {
-        Self { format }
+    pub fn new(format: OutputFormat, terminal: Terminal, clock: Arc<dyn Clock>) -> Self {
+        Self { format, terminal, clock }
+    }
+
+    /// The clock of this process.
+    #[must_use]
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock)
+    }
+
+    /// Shows on stderr how far some long work is, until it is dropped.
+    #[must_use]
+    pub fn progress(&self, label: &str, total: Option<u64>) -> Progress {
+        Progress::start(label, total, &self.terminal, self.clock())
     }
 
     /// Whether stdout gets one JSON document.

@@ -18,13 +18,15 @@ use std::{
     io::Write,
     panic::{AssertUnwindSafe, catch_unwind},
     process::ExitCode,
+    sync::Arc,
 };
 
 use clap::Parser;
 
 use crate::{
+    clock::SystemClock,
     error::{Error, ErrorKind, Result},
-    report::{printable, shortened},
+    report::{LogSettings, Terminal, init_logs, printable, shortened},
 };
 use args::{Arguments, Command, MigrateCommand, OffsetsCommand};
 pub use console::{Console, Table};
@@ -63,7 +65,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        to_stderr(&format!("defect: {} at={place}", panic_text(panic.payload())));
+        let thread = std::thread::current();
+        let thread = thread.name().unwrap_or("unnamed");
+        to_stderr(&format!("panic: {} thread={thread} at={place}", panic_text(panic.payload())));
     }));
     // The hook has told of the panic.
     let ended = catch_unwind(AssertUnwindSafe(|| start(arguments)));
@@ -79,7 +83,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn start(arguments: Arguments) -> Result<CommandEnd> {
-    let console = Console::new(arguments.output);
+    let (terminal, clock) = (Terminal::stderr(), SystemClock::shared());
+    let log = LogSettings::read(|name| std::env::var(name).ok(), terminal.is_terminal())?;
+    init_logs(log, terminal.clone(), Arc::clone(&clock))?;
+    let console = Console::new(arguments.output, terminal, clock);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -113,7 +120,7 @@ fn told_by_clap(told: &clap::Error) -> ExitCode {
 /// The error and its causes in one line, and what to do about it.
 fn error_line(error: &Error) -> String {
     let remedy = match error.kind() {
-        ErrorKind::Config => "mend it and start again",
+        ErrorKind::Config => "mend the settings and start again, directstream check-config shows them",
         ErrorKind::Unavailable | ErrorKind::OutcomeUnknown => "nothing is lost: start again when the server answers",
         ErrorKind::OffsetsLost => "choose with kafka.on_data_loss, or move the committed offsets",
         ErrorKind::Corrupt => "nothing was changed: compare the store with Kafka before starting again",

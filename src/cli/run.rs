@@ -60,10 +60,7 @@ pub(super) async fn run(args: RunArgs, console: &Console) -> Result<CommandEnd> 
         "records": totals.records,
     });
     console.print(&document, |document| {
-        format!(
-            "{}: {} batches, {} records committed ({reason})",
-            name, document["batches"], document["records"]
-        )
+        format!("{}: {} batches, {} records committed ({reason})", name, document["batches"], document["records"])
     })?;
     Ok(CommandEnd::Done)
 }

@@ -24,6 +24,6 @@ mod store;
 pub use committer::Committer;
 pub use protocol::Ownership;
 pub use settings::{
-    Commit, CommitOutcome, Migrate, Recovered, StoreHealth, StoreKind, StoreSettings, StoreUrl,
-    StoredPosition, TableShape,
+    Commit, CommitOutcome, Migrate, Recovered, StoreHealth, StoreKind, StoreSettings, StoreUrl, StoredPosition,
+    TableShape,
 };

@@ -44,7 +44,8 @@ pub(crate) fn check_spec(spec: &TableSpec, faults: &mut Faults) {
     if spec.columns.is_empty() || spec.columns.len() > COLUMNS_MAX {
         faults.add(spec, &format!("an output has 1 to {COLUMNS_MAX} columns"));
     }
-    let words = spec.columns.iter().map(|column| &column.name).chain(spec.table.schema.as_ref()).chain([&spec.table.table]);
+    let words =
+        spec.columns.iter().map(|column| &column.name).chain(spec.table.schema.as_ref()).chain([&spec.table.table]);
     for word in words {
         if let Err(error) = crate::types::table::check_identifier(word) {
             faults.add(spec, &error.to_string());

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::protocol::Ownership;
 use crate::{
     error::{Error, Result},
-    types::{ColumnShape, BatchCommit, BatchTime, ColumnType, Offset, TableSpec, TopicId, TopicPartition},
+    types::{BatchCommit, BatchTime, ColumnShape, ColumnType, Offset, TableSpec, TopicId, TopicPartition},
 };
 
 /// Where the store is. Its `Debug` and `Display` forms never show a password.

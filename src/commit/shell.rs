@@ -335,7 +335,9 @@ impl Shell {
         if end == End::Stopped {
             self.health.send_replace(StoreHealth::Stopped);
             return match self.work_cause.take() {
-                Some(error) => Err(Error::new(ErrorKind::OutcomeUnknown, "stopped while a commit was in doubt").caused_by(error)),
+                Some(error) => {
+                    Err(Error::new(ErrorKind::OutcomeUnknown, "stopped while a commit was in doubt").caused_by(error))
+                }
                 None if self.job.is_some() => Err(Error::unavailable("stopped while the store was away")),
                 None => Ok(Done::Other),
             };

@@ -19,8 +19,6 @@ use crate::{
 
 /// How long a broker may take to answer. Kafka's own clients wait longer, but a lookup is repeated every interval anyway.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long to wait for word of a controller, which comes with the first metadata.
-const CONTROLLER_LIMIT: Duration = Duration::from_millis(500);
 /// More events than this are left for the next call.
 const EVENTS_MAX: usize = 10_000;
 
@@ -308,10 +306,11 @@ impl OffsetLookup {
         id
     }
 
-    /// Whether the cluster told of a controller: without one it never answers for topic ids, as the mock cluster.
+    /// Whether the cluster has a controller; `None` if no broker answered. Without one it never answers for topic ids, as
+    /// the mock cluster.
     #[must_use]
-    pub fn has_controller(&self) -> bool {
-        self.client.has_controller(CONTROLLER_LIMIT)
+    pub fn has_controller(&self) -> Option<bool> {
+        self.client.has_controller(REQUEST_TIMEOUT)
     }
 
     /// The client's errors since the brokers last answered, the most telling class first: why nobody answers.

@@ -11,12 +11,15 @@ use super::{
     bus::ListenerBus,
     health::{Health, HealthAnswer, Status},
     listener::{BatchProgress, OutputOperationInfo, StreamStopped, StreamingEvent, StreamingStarted},
-    metrics::{DEAD_LETTER_STAGES, ERROR_KINDS, Family, INFO, Instruments, LOST_RANGE_REASONS, RATE_LIMIT, STATUS},
+    metrics::{
+        DEAD_LETTER_STAGES, ERROR_KINDS, Family, INFO, Instruments, LOST_RANGE_REASONS, RATE_LIMIT, STATUS, kind_label,
+    },
     partitions::{PartitionPosition, Positions},
+    rate_limit::RateLimit,
 };
 use crate::{
     clock::Clock,
-    error::{Error, ErrorKind},
+    error::{Error, ErrorKind, Stage},
     types::{BatchCommit, DeadLetterStage, LostRangeReason},
 };
 
@@ -25,6 +28,9 @@ const LISTENER_GRACE: Duration = Duration::from_secs(2);
 
 /// One line about the batches that were committed comes at most so often.
 const SUMMARY_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Errors of one kind and stage are logged at most so often.
+const ERROR_INTERVAL: Duration = Duration::from_secs(30);
 
 /// What a batch moved. Counted when it is committed, never before.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -132,6 +138,7 @@ struct State {
     waiting: u64,
     running: u64,
     summary: Summary,
+    errors: RateLimit<(ErrorKind, Option<Stage>)>,
 }
 
 /// What was committed since the last summary line.
@@ -163,6 +170,7 @@ impl Reporter {
             waiting: 0,
             running: 0,
             summary: Summary { last: now, ..Summary::default() },
+            errors: RateLimit::every(ERROR_INTERVAL),
         };
         let shared =
             Shared { application: application.into(), clock, listeners, instruments, state: Mutex::new(state) };
@@ -291,10 +299,17 @@ impl Reporter {
         self.state().rate_limit = records_per_second;
     }
 
-    /// An error was met, be it retried or not. Counts it; it logs nothing.
+    /// An error was met and the work is tried again. Counts it, and logs the first of its kind and stage, then one every
+    /// half minute with the number of those held back.
     pub fn error(&self, error: &Error) {
         let kind = ERROR_KINDS.iter().position(|kind| *kind == error.kind());
         increment(&self.shared.instruments.errors, kind, 1);
+        let admitted = self.state().errors.admit((error.kind(), error.stage()), self.shared.clock.monotonic());
+        if let Some(held_back) = admitted {
+            let kind = kind_label(error.kind());
+            let stage = error.stage().map(tracing::field::display);
+            tracing::warn!(kind, stage, error = error.chain(), held_back, "trying again");
+        }
     }
 
     /// The stream ended, with an error or without. Waits at most two seconds for the listeners.

@@ -15,8 +15,8 @@ use crate::{
     report::{OutputOperationInfo, Reporter},
     transform::{BatchScope, Input, Output, Prepared, Runner, panicked},
     types::{
-        BatchCommit, BatchInfo, ColumnShape, CommittedRange, Compute, LostRange, Offset, OffsetRange, RangeCounts, Record,
-        Task, TopicPartition,
+        BatchCommit, BatchInfo, ColumnShape, CommittedRange, Compute, LostRange, Offset, OffsetRange, RangeCounts,
+        Record, Task, TopicPartition,
     },
 };
 

@@ -1,10 +1,6 @@
 //! The loop: plan, read and transform, commit, report. Batches overlap, commits do not.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
@@ -21,8 +17,8 @@ use crate::{
     error::{Error, ErrorKind, Result, Stage},
     plan::{Answers, Limits, Plan, Rates, RecordSize, Review, Silence, Timing, Tracked, plan_batch, reached, review},
     report::{
-        BatchCounts, BatchOutcome, BatchProgress, CommitSettled, CompletedBatch, InputInfo, PartitionPosition, Reporter,
-        Status,
+        BatchCounts, BatchOutcome, BatchProgress, CommitSettled, CompletedBatch, InputInfo, PartitionPosition,
+        Reporter, Status,
     },
     types::{BatchCommit, BatchInfo, BatchTime, LostRange, Offset, Task, TopicId, TopicPartition},
 };
@@ -433,7 +429,8 @@ impl Driver {
                 let seq = progress.batch.batch_seq;
                 let outcome = BatchOutcome::Dropped;
                 self.reporter.batch_completed(&CompletedBatch { progress, outcome, counts, commit_time: None });
-                let message = format!("the stored offsets are not those that the batch was planned from batch_seq={seq}");
+                let message =
+                    format!("the stored offsets are not those that the batch was planned from batch_seq={seq}");
                 let error = Error::new(ErrorKind::Conflict, message).at(Stage::Commit);
                 self.reporter.error(&error);
                 if self.conflicts > 1 {

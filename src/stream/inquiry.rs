@@ -2,10 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, OnceLock},
 };
 
 use crate::{
@@ -21,13 +18,13 @@ pub(super) struct Inquiry {
     lookup: Arc<OffsetLookup>,
     filter: TopicFilter,
     isolation: IsolationLevel,
-    /// Whether the cluster tells topic ids; if it never does, it is not asked again.
-    tells_ids: Arc<AtomicBool>,
+    /// Whether the cluster has a controller; empty until it is known.
+    controller: Arc<OnceLock<bool>>,
 }
 
 impl Inquiry {
     pub(super) fn new(lookup: OffsetLookup, filter: TopicFilter, isolation: IsolationLevel) -> Self {
-        Self { lookup: Arc::new(lookup), filter, isolation, tells_ids: Arc::new(AtomicBool::new(true)) }
+        Self { lookup: Arc::new(lookup), filter, isolation, controller: Arc::default() }
     }
 
     pub(super) fn filter(&self) -> &TopicFilter {
@@ -89,7 +86,7 @@ impl Inquiry {
 
     /// Whether topics have ids here; without them a topic that was created again cannot be told from the old one.
     pub(super) fn tells_ids(&self) -> bool {
-        self.tells_ids.load(Ordering::Relaxed)
+        self.controller.get() == Some(&true)
     }
 
     fn topics(&self) -> BTreeMap<Arc<str>, TopicAnswer> {
@@ -98,30 +95,34 @@ impl Inquiry {
             // Without an answer there is no topic; those that are tracked are then left out of the plan.
             None => {
                 let all = self.lookup.topics().unwrap_or_default();
-                all.into_iter().map(|(name, _)| Arc::from(name)).filter(|name: &Arc<str>| self.filter.matches(name)).collect()
+                all.into_iter()
+                    .map(|(name, _)| Arc::from(name))
+                    .filter(|name: &Arc<str>| self.filter.matches(name))
+                    .collect()
             }
         };
         let asked: Vec<&str> = names.iter().map(|name| &**name).collect();
         if asked.is_empty() {
             return BTreeMap::new();
         }
-        let mut answers = Vec::new();
-        if self.tells_ids() {
-            answers = self.lookup.topic_ids(&asked);
-            if self.never_answers(&answers) {
-                self.tells_ids.store(false, Ordering::Relaxed);
-                tracing::warn!("the cluster tells no topic ids: a topic that is created again is not noticed");
-            }
-        }
-        if !self.tells_ids() {
-            answers = self.lookup.partitions(&asked);
-        }
+        let answers = match self.controller() {
+            Some(true) => self.lookup.topic_ids(&asked),
+            Some(false) => self.lookup.partitions(&asked),
+            None => return BTreeMap::new(),
+        };
         names.iter().cloned().zip(answers).filter_map(|(name, answer)| Some((name, topic_answer(answer)?))).collect()
     }
 
-    /// A cluster without a controller answers for metadata and never for topic ids.
-    fn never_answers(&self, answers: &[kafka::TopicAnswer]) -> bool {
-        answers.iter().all(|answer| *answer == kafka::TopicAnswer::NotAnswered) && !self.lookup.has_controller()
+    /// Whether the cluster has a controller, and with it tells topic ids: asked until it is known, then never again.
+    fn controller(&self) -> Option<bool> {
+        if let Some(known) = self.controller.get() {
+            return Some(*known);
+        }
+        let found = self.lookup.has_controller()?;
+        if self.controller.set(found).is_ok() && !found {
+            tracing::warn!("the cluster tells no topic ids: a topic that is created again is not noticed");
+        }
+        Some(found)
     }
 
     /// Why nobody answers, as far as the client knows.

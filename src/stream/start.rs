@@ -162,7 +162,8 @@ async fn first_answers(parts: &Parts, inquiry: &Inquiry, stop: watch::Receiver<b
             return Err(problem.to_error());
         }
         let partitions = answers.partitions(inquiry.filter());
-        let whole = partitions.iter().all(|(tp, _)| answers.latest.contains_key(tp) && answers.earliest.contains_key(tp));
+        let whole =
+            partitions.iter().all(|(tp, _)| answers.latest.contains_key(tp) && answers.earliest.contains_key(tp));
         Ok(whole.then_some(answers))
     })
     .await
@@ -222,7 +223,8 @@ async fn places(
             return Err(problem.to_error());
         }
         let partitions = topics.partitions(inquiry.filter());
-        let names: Vec<TopicPartition> = partitions.iter().map(|(topic_partition, _)| topic_partition.clone()).collect();
+        let names: Vec<TopicPartition> =
+            partitions.iter().map(|(topic_partition, _)| topic_partition.clone()).collect();
         let told = inquiry.ask_start(start_lookups(&parts.kafka.start, &names)).await?;
         let StartPositions::Ready(offsets) = resolve_start(&parts.kafka.start, &names, &told)? else { return Ok(None) };
         let position = |(topic_partition, topic_id)| {

@@ -6,7 +6,10 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    types::{Column, ColumnShape, ColumnType, Field, Flow, Merge, Refusal, Stop, TableName, TableRows, TableSpec, Value, WriteMode},
+    types::{
+        Column, ColumnShape, ColumnType, Field, Flow, Merge, Refusal, Stop, TableName, TableRows, TableSpec, Value,
+        WriteMode,
+    },
 };
 
 /// An element that is a row: its values in the order of the table's columns.

@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::types::{
-    BatchInfo, BatchTime, Chunk, Column, ColumnShape, ColumnSource, ColumnType, Compute, Field, Flow, MemoryChunk, MemoryRecord,
-    Merge, Offset, OffsetRange, Record, RowReader, ShuffleStage, TableSpec, Task, TopicPartition, WriteMode,
+    BatchInfo, BatchTime, Chunk, Column, ColumnShape, ColumnSource, ColumnType, Compute, Field, Flow, MemoryChunk,
+    MemoryRecord, Merge, Offset, OffsetRange, Record, RowReader, ShuffleStage, TableSpec, Task, TopicPartition,
+    WriteMode,
 };
 
 /// A topic in memory: partition `i` holds the values `partitions[i]`.
@@ -166,7 +167,8 @@ fn table(name: &str, mode: WriteMode, key: &[&str], columns: Vec<Column>) -> Tab
 fn prepare(graph: &Graph, scope: &BatchScope) -> crate::Result<(Prepared, Vec<Vec<Vec<Field<'static>>>>)> {
     let [Output::Transactional(output)] = &graph.outputs()[..] else { panic!("one output") };
     let shape = |column: &Column| ColumnShape { column_type: column.column_type.unwrap(), not_null: false };
-    let tables: Vec<Vec<ColumnShape>> = output.tables().iter().map(|table| table.columns.iter().map(shape).collect()).collect();
+    let tables: Vec<Vec<ColumnShape>> =
+        output.tables().iter().map(|table| table.columns.iter().map(shape).collect()).collect();
     let types: Vec<Vec<ColumnType>> =
         tables.iter().map(|table| table.iter().map(|column| column.column_type).collect()).collect();
     let prepared = output.prepare(scope, &tables)?;

@@ -12,8 +12,8 @@ use super::{
 use crate::{
     error::{Error, Result},
     types::{
-        BatchTime, ColumnShape, ColumnSource, DeadLetter, DeadLetterStage, Field, Flow, Record, Refusal, Stop, TableRows, TableSpec,
-        Timestamp, Value,
+        BatchTime, ColumnShape, ColumnSource, DeadLetter, DeadLetterStage, Field, Flow, Record, Refusal, Stop,
+        TableRows, TableSpec, Timestamp, Value,
     },
 };
 

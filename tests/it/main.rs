@@ -9,6 +9,7 @@
     reason = "a test fails by panicking, says what it saw, and waits by the real clock"
 )]
 
+mod cli;
 mod examples;
 mod reader;
 mod servers;

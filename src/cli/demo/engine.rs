@@ -40,7 +40,8 @@ impl Engine {
     pub(super) fn kill(&mut self) -> Result<bool> {
         let lived = self.exit_status()?.is_none();
         self.child.kill().map_err(|error| Error::internal("cannot kill the engine").caused_by(error))?;
-        let status = self.child.wait().map_err(|error| Error::internal("cannot wait for the engine").caused_by(error))?;
+        let status =
+            self.child.wait().map_err(|error| Error::internal("cannot wait for the engine").caused_by(error))?;
         // Killed by the signal and not ended by itself in between.
         let by_signal = std::os::unix::process::ExitStatusExt::signal(&status) == Some(libc::SIGKILL);
         Ok(lived && by_signal)
@@ -121,8 +122,10 @@ impl Watch {
             Some(connection) => connection,
             None => self.connection.insert(open(&self.database).await?),
         };
-        let offsets = sqlx::query("SELECT partition, until_offset FROM directstream_offsets").fetch_all(&mut *connection);
-        let offsets = offsets.await?.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<sqlx::Result<_>>()?;
+        let offsets =
+            sqlx::query("SELECT partition, until_offset FROM directstream_offsets").fetch_all(&mut *connection);
+        let offsets =
+            offsets.await?.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<sqlx::Result<_>>()?;
         let ranges = sqlx::query(
             "SELECT batch_seq, partition, from_offset, until_offset FROM directstream_batch_ranges \
              WHERE batch_seq = (SELECT max(batch_seq) FROM directstream_batches) ORDER BY partition",

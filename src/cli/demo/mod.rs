@@ -52,7 +52,8 @@ struct Report {
 
 /// Produces, kills, recounts, and tells.
 pub(super) async fn demo(args: DemoArgs, console: &Console) -> Result<CommandEnd> {
-    let work = tempfile::tempdir().map_err(|error| Error::config("cannot make a folder for the demo").caused_by(error))?;
+    let work =
+        tempfile::tempdir().map_err(|error| Error::config("cannot make a folder for the demo").caused_by(error))?;
     let clock = SystemClock::shared();
     let tell = Tell { clock: Arc::clone(&clock), colours: std::io::stderr().is_terminal() && no_color_unset() };
     let cluster = MockCluster::new(1).map_err(|error| Error::internal("cannot start the broker").caused_by(error))?;

@@ -14,9 +14,7 @@ pub(super) fn step(state: State, event: &Event) -> Next {
         (Phase::Ready, Event::Work(Work::Batch(seq))) if *seq != term.batch_seq + 1 => {
             (state, vec![Command::Report(Report::Misused)])
         }
-        (Phase::Ready, Event::Work(work)) => {
-            state.go(Phase::Working(*work, Stage::Beginning), vec![Command::Begin])
-        }
+        (Phase::Ready, Event::Work(work)) => state.go(Phase::Working(*work, Stage::Beginning), vec![Command::Begin]),
         (Phase::Ready, Event::Stop) => state.go(Phase::Releasing, vec![Command::Release(term)]),
         (Phase::Beating, Event::Beaten(true)) => state.go(Phase::Ready, vec![Command::Report(Report::Held)]),
         // I7: an idle process that was replaced learns it here, within a second.

@@ -69,9 +69,7 @@ fn judge(state: State, now: u64, mut starting: Starting, look: &Look) -> Next {
     };
     match grounds {
         Some(grounds) if grounds.is_hasty() && look.hasty_takeovers >= HASTY_TAKEOVERS_MAX => state.end(End::PingPong),
-        Some(grounds) => {
-            state.go(Phase::TakingOver(starting, grounds), vec![Command::TakeOver(look.judged, grounds)])
-        }
+        Some(grounds) => state.go(Phase::TakingOver(starting, grounds), vec![Command::TakeOver(look.judged, grounds)]),
         None if look.session == Session::Gone => pause(state, starting),
         None => live(state, now, starting),
     }

@@ -180,9 +180,8 @@ fn time_ms(what: &str, text: &str) -> Result<i64> {
 impl Store for SqliteStore {
     async fn connect(&mut self) -> Result<Option<Mark>> {
         let connection = SqliteConnection::connect_with(&self.options).await;
-        let mut connection = connection.map_err(|error| {
-            sqlite_error(&format!("cannot open the store url={}", self.settings.url), error)
-        })?;
+        let mut connection = connection
+            .map_err(|error| sqlite_error(&format!("cannot open the store url={}", self.settings.url), error))?;
         schema::check_durability(&mut connection).await?;
         if self.owner_file.is_none() {
             self.owner_file = Some(OwnerFile::take(&self.file(), self.settings.owner)?);
@@ -300,8 +299,7 @@ impl Store for SqliteStore {
             "SELECT 1 FROM directstream_applications WHERE application = $1 AND epoch = $2 AND owner = $3";
         let (epoch, _) = signed_term(term);
         let (application, me) = (self.settings.application.clone(), self.settings.owner.to_string());
-        let row =
-            sqlx::query(BEAT).bind(application).bind(epoch).bind(me).fetch_optional(self.session()?).await;
+        let row = sqlx::query(BEAT).bind(application).bind(epoch).bind(me).fetch_optional(self.session()?).await;
         row.map(|row| row.is_some()).map_err(|error| sqlite_error("cannot read the application's row", error))
     }
 

@@ -38,7 +38,8 @@ pub(super) struct Table {
 impl Table {
     pub(super) fn shape(&self) -> TableShape {
         let columns = self.types.iter().zip(&self.not_null);
-        let columns = columns.map(|(column_type, not_null)| ColumnShape { column_type: *column_type, not_null: *not_null });
+        let columns =
+            columns.map(|(column_type, not_null)| ColumnShape { column_type: *column_type, not_null: *not_null });
         TableShape { columns: columns.collect() }
     }
 
@@ -101,7 +102,11 @@ async fn check_one(connection: &mut SqliteConnection, spec: &TableSpec, faults: 
     for other in found.iter().filter(|found| !spec.columns.iter().any(|c| c.name.eq_ignore_ascii_case(&found.name))) {
         let rowid = other.in_primary_key && other.declared.eq_ignore_ascii_case("integer");
         if other.not_null && !other.has_default && !other.generated && !rowid {
-            faults.add_column(spec, &other.name, "the column is NOT NULL, has no default, and the output does not fill it");
+            faults.add_column(
+                spec,
+                &other.name,
+                "the column is NOT NULL, has no default, and the output does not fill it",
+            );
         }
     }
     if spec.mode == WriteMode::Upsert && !has_unique_key(connection, spec, &found).await? {
@@ -113,7 +118,8 @@ async fn check_one(connection: &mut SqliteConnection, spec: &TableSpec, faults: 
 }
 
 async fn columns_of(connection: &mut SqliteConnection, spec: &TableSpec) -> Result<Vec<Found>> {
-    const COLUMNS: &str = "SELECT name, type, \"notnull\", dflt_value IS NOT NULL, pk, hidden FROM pragma_table_xinfo($1)";
+    const COLUMNS: &str =
+        "SELECT name, type, \"notnull\", dflt_value IS NOT NULL, pk, hidden FROM pragma_table_xinfo($1)";
     let failed = |error| sqlite_error(&format!("cannot read the table's columns table={}", spec.table), error);
     let rows = sqlx::query(COLUMNS).bind(&spec.table.table).fetch_all(connection).await.map_err(failed)?;
     let found = |row: &SqliteRow| {
@@ -136,7 +142,8 @@ fn check_column(spec: &TableSpec, column: &Column, found: &Found, faults: &mut F
     }
     let declared = found.declared.as_str();
     let Some(column_type) = column.column_type.or_else(|| by_declaration(declared)) else {
-        let text = format!("its declared type is none that an output knows: give the column a type declared={declared:?}");
+        let text =
+            format!("its declared type is none that an output knows: give the column a type declared={declared:?}");
         faults.add_column(spec, &column.name, &text);
         return None;
     };
@@ -151,7 +158,8 @@ fn check_column(spec: &TableSpec, column: &Column, found: &Found, faults: &mut F
     }
     // Decimals are text here, and SQLite would add and compare them as floating point numbers: not exact.
     if column_type == ColumnType::Numeric && matches!(column.merge, Merge::Add | Merge::Min | Merge::Max) {
-        let text = "SQLite cannot add or compare numeric exactly: use bigint (cents, say) or double precision, or PostgreSQL";
+        let text =
+            "SQLite cannot add or compare numeric exactly: use bigint (cents, say) or double precision, or PostgreSQL";
         faults.add_column(spec, &column.name, text);
         return None;
     }

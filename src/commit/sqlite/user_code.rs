@@ -74,7 +74,8 @@ impl TransactionSql for UserSql<'_> {
     async fn execute(&mut self, sql: &str, parameters: &[Value<'_>]) -> Result<u64> {
         let arguments = bind(parameters)?;
         let done = sqlx::query_with(AssertSqlSafe(sql), arguments).execute(&mut *self.connection).await;
-        done.map(|done| done.rows_affected()).map_err(|error| self.note(user_error("user code's statement failed", error)))
+        done.map(|done| done.rows_affected())
+            .map_err(|error| self.note(user_error("user code's statement failed", error)))
     }
 
     async fn fetch(&mut self, sql: &str, parameters: &[Value<'_>]) -> Result<Vec<Vec<Cell>>> {

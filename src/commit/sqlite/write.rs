@@ -59,7 +59,12 @@ pub(super) async fn rows(connection: &mut SqliteConnection, table: &Table, rows:
     Ok(())
 }
 
-async fn insert(connection: &mut SqliteConnection, table: &Table, arguments: SqliteArguments, rows: usize) -> Result<()> {
+async fn insert(
+    connection: &mut SqliteConnection,
+    table: &Table,
+    arguments: SqliteArguments,
+    rows: usize,
+) -> Result<()> {
     // Statements of odd sizes are not kept: they would push the others out of the cache.
     let keep = rows == table.rows_per_statement;
     let query = sqlx::query_with(AssertSqlSafe(table.insert(rows)), arguments).persistent(keep);
@@ -94,7 +99,11 @@ fn failed(what: &'static str) -> impl Fn(sqlx::Error) -> Error {
 }
 
 /// Writes the refused records.
-pub(super) async fn dead_letters(connection: &mut SqliteConnection, application: &str, batch: &BatchCommit) -> Result<()> {
+pub(super) async fn dead_letters(
+    connection: &mut SqliteConnection,
+    application: &str,
+    batch: &BatchCommit,
+) -> Result<()> {
     const INSERT: &str = "INSERT INTO directstream_dead_letters (application, batch_seq, topic, partition, \"offset\", stage, \
          reason, output, key, value, headers, timestamp) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
     for letter in &batch.dead_letters {
@@ -121,7 +130,11 @@ pub(super) async fn dead_letters(connection: &mut SqliteConnection, application:
 }
 
 /// Writes the skipped offsets.
-pub(super) async fn lost_ranges(connection: &mut SqliteConnection, application: &str, batch: &BatchCommit) -> Result<()> {
+pub(super) async fn lost_ranges(
+    connection: &mut SqliteConnection,
+    application: &str,
+    batch: &BatchCommit,
+) -> Result<()> {
     const INSERT: &str = "INSERT INTO directstream_lost_ranges (application, batch_seq, topic, partition, from_offset, \
          until_offset, reason, topic_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
     for lost in &batch.lost_ranges {

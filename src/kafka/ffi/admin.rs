@@ -194,10 +194,25 @@ impl Client {
         }
     }
 
-    /// Whether the cluster has a controller, as far as metadata told.
-    pub(crate) fn has_controller(&self, limit: Duration) -> bool {
-        // SAFETY: the client lives.
-        unsafe { sys::rd_kafka_controllerid(self.as_ptr(), millis(limit)) >= 0 }
+    /// Whether the cluster's controller is one of its brokers; `None` if no broker answered in time.
+    ///
+    /// The mock cluster names a controller that does not exist, and never answers what only a controller can.
+    pub(crate) fn has_controller(&self, limit: Duration) -> Option<bool> {
+        let mut raw = std::ptr::null();
+        // SAFETY: the client lives; the metadata is ours if the call succeeds.
+        unsafe { rd_kafka_metadata(self.as_ptr(), 0, null_mut(), &raw mut raw, millis(limit)) };
+        if raw.is_null() {
+            return None;
+        }
+        // SAFETY: live until destroyed, after use; the brokers lie where their count says. The metadata has just come, so
+        // the controller's id is known and nothing is waited for.
+        unsafe {
+            let controller = sys::rd_kafka_controllerid(self.as_ptr(), 0);
+            let count = usize::try_from((*raw).broker_cnt).unwrap_or(0);
+            let found = (0..count).any(|i| (*(*raw).brokers.add(i)).id == controller);
+            sys::rd_kafka_metadata_destroy(raw);
+            Some(found)
+        }
     }
 
     /// Asks, and waits for the answer on a queue of its own.

@@ -2,7 +2,10 @@
 
 mod bus;
 mod health;
+mod log;
 mod metrics;
+mod progress;
+mod rate_limit;
 mod server;
 mod text;
 

@@ -1,0 +1,37 @@
+use std::{sync::Arc, time::Duration};
+
+use super::START_MS;
+use crate::{
+    clock::ManualClock,
+    report::progress::{Lines, Pace, TEMPLATES},
+};
+
+#[test]
+fn lines_come_every_few_seconds_with_rate_and_time_left() {
+    let clock = Arc::new(ManualClock::at(START_MS));
+    let mut lines = Lines::start("reading", Some(100_000), Arc::clone(&clock) as _);
+    assert_eq!(lines.due(10), None);
+    clock.advance(Duration::from_millis(4_999));
+    assert_eq!(lines.due(10), None);
+    clock.advance(Duration::from_millis(5_001));
+    let pace = Pace { records: 40_000, per_second: 4_000, seconds_left: Some(15) };
+    assert_eq!(lines.due(40_000), Some(pace));
+    assert_eq!(lines.due(50_000), None);
+}
+
+#[test]
+fn without_a_total_or_a_rate_no_time_left_is_made_up() {
+    let clock = Arc::new(ManualClock::at(START_MS));
+    let mut endless = Lines::start("reading", None, Arc::clone(&clock) as _);
+    let mut stuck = Lines::start("reading", Some(10), Arc::clone(&clock) as _);
+    clock.advance(Duration::from_secs(10));
+    assert_eq!(endless.due(100), Some(Pace { records: 100, per_second: 10, seconds_left: None }));
+    assert_eq!(stuck.due(0), Some(Pace { records: 0, per_second: 0, seconds_left: None }));
+}
+
+#[test]
+fn the_bars_templates_can_be_read() {
+    for template in TEMPLATES {
+        assert!(indicatif::ProgressStyle::with_template(template).is_ok());
+    }
+}

@@ -1,0 +1,30 @@
+//! The program as a person or a script meets it: arguments, stdout, stderr, exit code.
+
+mod help;
+
+use std::process::{Command, Output};
+
+/// The program, with nothing of this machine's settings in its environment.
+fn directstream(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_directstream"));
+    for (name, _) in std::env::vars() {
+        if name.starts_with("DIRECTSTREAM") || ["RUST_LOG", "RUST_BACKTRACE", "NO_COLOR", "COLUMNS"].contains(&&*name) {
+            command.env_remove(name);
+        }
+    }
+    command.args(arguments);
+    command
+}
+
+/// What a run of it left.
+struct Ran {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+fn run(mut command: Command) -> Ran {
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Ran { code: status.code().unwrap_or_else(|| panic!("{status}")), stdout: text(stdout), stderr: text(stderr) }
+}
