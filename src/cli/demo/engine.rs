@@ -116,7 +116,7 @@ impl Watch {
         u64::try_from(self.offsets.values().sum::<i64>()).unwrap_or(0)
     }
 
-    #[expect(clippy::type_complexity, reason = "offsets by partition, and the last batch with its ranges")]
+    /// Offsets by partition, and the last batch with its ranges.
     async fn read(&mut self) -> sqlx::Result<(BTreeMap<i32, i64>, Option<(i64, String)>)> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
