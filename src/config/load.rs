@@ -66,8 +66,8 @@ impl std::fmt::Debug for Environment {
 pub struct LoadOptions {
     /// The environment: layered over the file, and filled into its `${VAR}`.
     pub environment: Environment,
-    /// The `key=value` of every `--set`, in order.
-    pub sets: Vec<String>,
+    /// The key and the value of every `--set`, in order.
+    pub sets: Vec<(String, String)>,
     /// Lets librdkafka keys through that load code, run commands or print secrets.
     pub allow_unsafe_kafka_options: bool,
 }
@@ -215,14 +215,8 @@ fn lay_environment_over(table: &mut Table, environment: &Environment, faults: &m
     }
 }
 
-fn lay_sets_over(table: &mut Table, sets: &[String], faults: &mut Vec<Finding>) {
-    for set in sets {
-        let Some((path, value)) = set.split_once('=') else {
-            let message = "not a key=value".to_owned();
-            let word = Some(offending_word(set));
-            faults.push(Finding { origin: Origin::Set, path: String::new(), message, word });
-            continue;
-        };
+fn lay_sets_over(table: &mut Table, sets: &[(String, String)], faults: &mut Vec<Finding>) {
+    for (path, value) in sets {
         lay_over(table, &set_path(path.trim()), value, &Origin::Set, faults);
     }
 }

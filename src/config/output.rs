@@ -36,8 +36,9 @@ pub(super) fn read(root: &Section<'_>, around: Surroundings) -> Option<Vec<Table
         root.missing("output", "missing: name at least one table in an [[output]]");
         return None;
     };
-    let sections = found.tables();
+    let sections = found.tables()?;
     if sections.is_empty() {
+        found.fault("names no table");
         return None;
     }
     let mut seen = BTreeSet::new();

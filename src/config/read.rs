@@ -1,10 +1,6 @@
 //! Reads typed values out of the tree, and notes what is wrong instead of stopping at it.
 
-use std::{
-    borrow::Cow,
-    cell::RefCell,
-    collections::{BTreeMap, BTreeSet},
-};
+use std::{borrow::Cow, cell::RefCell, collections::BTreeSet};
 
 use super::{
     finding::{Finding, Origin, Origins},
@@ -116,6 +112,10 @@ impl<'a> Section<'a> {
 
     pub(super) fn is_present(&self) -> bool {
         self.table.is_some()
+    }
+
+    pub(super) fn entry_count(&self) -> usize {
+        self.table.map_or(0, |table| table.entries.len())
     }
 
     /// The value of `key`, if it was given.
@@ -392,32 +392,27 @@ impl<'a> Found<'a> {
     }
 
     /// The tables of a list of tables.
-    pub(super) fn tables(&self) -> Vec<Section<'a>> {
+    pub(super) fn tables(&self) -> Option<Vec<Section<'a>>> {
         let Cow::Borrowed(Node { value: Value::List(items), .. }) = &self.node else {
             self.wrong_type("a list of tables");
-            return Vec::new();
+            return None;
         };
-        let items = items.iter().enumerate();
-        items
-            .filter_map(|(index, item)| {
-                let found = Self {
-                    reader: self.reader,
-                    node: Cow::Borrowed(item),
-                    path: join(&self.path, &index.to_string()),
-                    pattern: self.pattern.clone(),
-                    key_origin: item.origin.clone(),
-                };
-                found.table()
-            })
-            .collect()
+        let found = |(index, item): (usize, &'a Node)| Self {
+            reader: self.reader,
+            node: Cow::Borrowed(item),
+            path: join(&self.path, &index.to_string()),
+            pattern: self.pattern.clone(),
+            key_origin: item.origin.clone(),
+        };
+        Some(items.iter().enumerate().filter_map(|item| found(item).table()).collect())
     }
 }
 
 /// Reports values that are there twice, ignoring what `fold` ignores.
 pub(super) fn report_twice(found: &[(String, Found<'_>)], what: &str, fold: impl Fn(&str) -> String) {
-    let mut seen: BTreeMap<String, ()> = BTreeMap::new();
+    let mut seen = BTreeSet::new();
     for (text, item) in found {
-        if seen.insert(fold(text), ()).is_some() {
+        if !seen.insert(fold(text)) {
             item.fault(format!("the same {what} twice"));
         }
     }

@@ -24,6 +24,7 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     let mut total: u64 = 0;
     while !rest.is_empty() {
         let (number, after) = split_number(rest).ok_or_else(expected)?;
+        let after = after.trim_start();
         let letters = after.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(after.len());
         let (unit, after) = after.split_at(letters);
         if unit.is_empty() {
@@ -88,7 +89,7 @@ mod tests {
             ("90s", 90_000, "90s"),
             ("60s", 60_000, "1m"),
             ("1h30m", 5_400_000, "90m"),
-            ("1h 30m", 5_400_000, "90m"),
+            ("1h 30 m", 5_400_000, "90m"),
             ("30d", 2_592_000_000, "30d"),
             ("0ms", 0, "0ms"),
         ] {

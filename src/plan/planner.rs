@@ -237,3 +237,7 @@ pub fn reached<'a>(
     let positions: BTreeMap<_, _> = positions.into_iter().collect();
     stop_at.iter().all(|(topic_partition, stop)| positions.get(topic_partition).is_some_and(|at| at >= stop))
 }
+
+#[cfg(test)]
+#[path = "planner_tests.rs"]
+mod tests;
