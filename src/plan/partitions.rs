@@ -227,8 +227,7 @@ fn judge(tracked: &Tracked, answers: &Answers) -> Result<Position, ProblemKind> 
     if committed > *latest {
         return Err(ProblemKind::Truncated { committed, latest: *latest });
     }
-    let topic_partition = topic_partition.clone();
-    Ok(Position { topic_partition, topic_id: topic_id.clone(), expected: Some(committed), from: committed })
+    Ok(position(tracked, topic_id.clone(), committed))
 }
 
 /// Goes over a loss: one lost range, and the position after it.
@@ -260,8 +259,17 @@ fn skip(tracked: &Tracked, problem: Problem, answers: &Answers, review: &mut Rev
         Some(TopicAnswer::Present { topic_id, .. }) => topic_id.clone(),
         _ => None,
     };
-    let topic_partition = topic_partition.clone();
-    review.positions.push(Position { topic_partition, topic_id, expected: Some(committed), from });
+    review.positions.push(position(tracked, topic_id, from));
+}
+
+fn position(tracked: &Tracked, topic_id: Option<TopicId>, from: Offset) -> Position {
+    Position {
+        topic_partition: tracked.topic_partition.clone(),
+        topic_id,
+        expected: Some(tracked.committed),
+        expected_topic_id: tracked.topic_id.clone(),
+        from,
+    }
 }
 
 /// New partitions join where they begin, so that nothing written before they were seen is missed.
@@ -273,7 +281,8 @@ fn join(known: &BTreeSet<&TopicPartition>, filter: &TopicFilter, answers: &Answe
         match answers.earliest.get(&topic_partition) {
             Some(from) => {
                 review.joined.push(topic_partition.clone());
-                review.positions.push(Position { topic_partition, topic_id, expected: None, from: *from });
+                let (expected, expected_topic_id) = (None, None);
+                review.positions.push(Position { topic_partition, topic_id, expected, expected_topic_id, from: *from });
             }
             None => review.problems.push(Problem::of_partition(&topic_partition, ProblemKind::NoAnswer)),
         }

@@ -41,6 +41,16 @@ fn answers(topic: &str, topic_id: Option<TopicId>, offsets: &[(i64, i64)]) -> An
     }
 }
 
+/// A position of topic t, with the topic ids that are stored and told.
+fn go_on(
+    partition: i32,
+    [expected_topic_id, topic_id]: [Option<TopicId>; 2],
+    expected: Option<Offset>,
+    from: i64,
+) -> Position {
+    Position { topic_partition: tp("t", partition), topic_id, expected, expected_topic_id, from: at(from) }
+}
+
 fn fail(tracked: &[Tracked], answers: &Answers) -> Error {
     review(tracked, &filter(&["t"]), answers, OnDataLoss::Fail).unwrap_err()
 }
@@ -78,8 +88,7 @@ fn what_is_tracked_goes_on_where_it_was_committed() {
 fn dk_12_a_new_partition_joins_at_its_earliest_offset_when_it_is_seen() {
     let review = skip(&[tracked("t", 0, 5)], &answers("t", id("a"), &[(0, 9), (3, 8)]));
     assert_eq!(review.joined, [tp("t", 1)]);
-    let joined = Position { topic_partition: tp("t", 1), topic_id: id("a"), expected: None, from: at(3) };
-    assert_eq!(review.positions[1], joined);
+    assert_eq!(review.positions[1], go_on(1, [None, id("a")], None, 3));
     // A whole topic joins in the same way, and one without an answer has to wait.
     let mut later = answers("pat7", None, &[(0, 9), (0, 1)]);
     later.earliest.remove(&tp("pat7", 1));
@@ -150,8 +159,7 @@ fn retention_is_skipped_as_one_lost_range() {
         topic_id: id("a"),
     };
     assert_eq!(review.lost_ranges, [lost]);
-    let position = Position { topic_partition: tp("t", 0), topic_id: id("a"), expected: Some(at(5)), from: at(20) };
-    assert_eq!(review.positions, [position]);
+    assert_eq!(review.positions, [go_on(0, [id("a"), id("a")], Some(at(5)), 20)]);
 }
 
 #[test]
@@ -185,8 +193,7 @@ fn a_topic_created_again_is_skipped_to_its_earliest_offset() {
         assert_eq!((review.lost_ranges[0].from_offset, review.lost_ranges[0].until_offset), (at(5), until));
         assert_eq!(review.lost_ranges[0].reason, LostRangeReason::TopicRecreated);
         assert_eq!(review.lost_ranges[0].topic_id, id("a"));
-        let position = Position { topic_partition: tp("t", 0), topic_id: id("b"), expected: Some(at(5)), from: at(2) };
-        assert_eq!(review.positions, [position]);
+        assert_eq!(review.positions, [go_on(0, [id("a"), id("b")], Some(at(5)), 2)]);
     }
     let silent = Answers { earliest: BTreeMap::new(), ..again };
     let review = skip(&[tracked("t", 0, 5)], &silent);

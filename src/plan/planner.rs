@@ -24,6 +24,9 @@ pub struct Position {
     pub topic_id: Option<TopicId>,
     /// The stored offset, which the commit expects to find; `None` if the partition is new.
     pub expected: Option<Offset>,
+    /// The id that is stored with it. It differs from `topic_id` where the topic was created again, and where the broker
+    /// tells ids only now.
+    pub expected_topic_id: Option<TopicId>,
     /// The first offset to read. It differs from `expected` only after a lost range.
     pub from: Offset,
 }
@@ -62,6 +65,8 @@ pub struct PlannedRange {
     pub range: OffsetRange,
     /// The stored offset, which the commit expects to find; `None` if the partition is new.
     pub expected: Option<Offset>,
+    /// The id that is stored with it.
+    pub expected_topic_id: Option<TopicId>,
     /// The id of the topic as the broker tells it now.
     pub topic_id: Option<TopicId>,
     /// The latest offset when this was planned.
@@ -77,10 +82,12 @@ impl PlannedRange {
         self.range.is_empty()
     }
 
-    /// Whether the stored offset changes: by records, by gaps, by a lost range, or because the partition is new.
+    /// Whether what is stored changes: by records, by gaps, by a lost range, because the partition is new, or because its
+    /// topic was created again.
     #[must_use]
     pub fn moves(&self) -> bool {
-        self.expected != Some(self.range.until_offset)
+        let created_again = self.expected_topic_id.is_some() && self.expected_topic_id != self.topic_id;
+        self.expected != Some(self.range.until_offset) || created_again
     }
 }
 
@@ -174,6 +181,7 @@ pub fn plan_batch(positions: &[Position], latest: &BTreeMap<TopicPartition, Offs
         PlannedRange {
             range: OffsetRange::new(topic_partition, from, from.advanced_by(want.count)),
             expected: want.position.expected,
+            expected_topic_id: want.position.expected_topic_id.clone(),
             topic_id: want.position.topic_id.clone(),
             latest: want.latest,
             cut: want.cut,

@@ -13,7 +13,13 @@ fn at(offset: i64) -> Offset {
 /// Positions and latest offsets of partitions 0, 1, 2, ... of one topic.
 fn partitions(list: &[(i64, i64)]) -> (Vec<Position>, BTreeMap<TopicPartition, Offset>) {
     let numbered = || list.iter().zip(0..);
-    let position = |from| Position { topic_partition: tp(0), topic_id: None, expected: Some(at(from)), from: at(from) };
+    let position = |from| Position {
+        topic_partition: tp(0),
+        topic_id: None,
+        expected: Some(at(from)),
+        expected_topic_id: None,
+        from: at(from),
+    };
     let positions = numbered().map(|((from, _), p)| Position { topic_partition: tp(p), ..position(*from) }).collect();
     (positions, numbered().map(|((_, latest), p)| (tp(p), at(*latest))).collect())
 }
@@ -86,6 +92,12 @@ fn a_new_partition_moves_even_when_it_is_empty() {
     // And so does a partition that went over a lost range.
     positions[0].expected = Some(at(7));
     assert!(plan_batch(&positions, &latest, &Setting::default().limits()).moves());
+    // And one whose topic was created again, even where the offsets happen to be the same.
+    positions[0].expected = Some(at(0));
+    positions[0].topic_id = Some(TopicId::new("b"));
+    assert!(!plan_batch(&positions, &latest, &Setting::default().limits()).moves());
+    positions[0].expected_topic_id = Some(TopicId::new("a"));
+    assert!(plan_batch(&positions, &latest, &Setting::default().limits()).moves());
 }
 
 #[test]
@@ -97,6 +109,7 @@ fn ranges_come_in_the_order_of_topic_and_partition() {
             topic_partition: TopicPartition::new(*topic, *partition),
             topic_id: Some(TopicId::new("id")),
             expected: None,
+            expected_topic_id: None,
             from: Offset::ZERO,
         })
         .collect();

@@ -1,0 +1,107 @@
+//! What must not be seen.
+
+use super::*;
+
+#[test]
+fn a_url_is_named_by_its_scheme_alone() {
+    let found = faults(&SMALL.replace("sqlite:small.db", "mysql://app:canary@db/app"));
+    assert_eq!(found, ["job.toml:6:7: store.url: the url must begin with postgres:// or sqlite: word=\"mysql://...\""]);
+    for (key, value) in [
+        ("name = \"small\"", "name = \"postgres://u:canary@h\""),
+        ("sqlite:small.db", "canary"),
+        ("topics = [\"t\"]", "topics = [\"kafka://u:canary@h\"]"),
+        ("localhost:9092", "kafka://u:canary@h/x"),
+        ("[store]\nurl = ", "[store]\n\"postgres://u:canary@h\" = 1\nurl = "),
+        ("[store]\nurl = \"sqlite:small.db\"", "[store]\nurl = [\"postgres://u:canary@h\"]"),
+        ("\"value\"", "\"postgres://u:canary@h\""),
+    ] {
+        let found = faults(&SMALL.replace(key, value));
+        assert!(!found.is_empty());
+        assert!(!found.iter().any(|fault| fault.contains("canary")), "{found:?}");
+    }
+}
+
+#[test]
+fn a_secret_is_printed_by_nothing() {
+    let options = options(
+        &[("URL", "postgres://app:canary1@db/app"), ("PASSWORD", "canary2"), ("NUMBER", "canary3")],
+        &[("kafka.properties.ssl.key.password", "canary4"), ("kafka.properties.sasl.username", "canary5")],
+    );
+    let text = FULL.replace("postgres://app@${HOST:localhost}/app", "${URL}");
+    let Loaded { job, warnings } = loaded(&text, &options);
+    let shown = format!("{job:#?}{:#?}{warnings:#?}{options:?}", effective(&job));
+    assert!(job.store.url.expose().contains("canary1"));
+    // The options hold what the command line held; it is the shell that made it public, and a warning says so.
+    let shown = shown.replace("(\"kafka.properties.ssl.key.password\", \"canary4\")", "");
+    let shown = shown.replace("canary5\")", "");
+    assert!(!shown.contains("canary"), "{shown}");
+    assert!(shown.contains("postgres://app@db/app"), "{shown}");
+    // A secret in a place where it does not fit is not repeated either: only what the file says is.
+    let text = text.replace("max_rate_per_partition = 10000", "max_rate_per_partition = \"${NUMBER}\"");
+    let found = faults_with(&text, &options);
+    assert_eq!(found.len(), 1);
+    assert!(found[0].ends_with("word=\"${NUMBER}\""), "{found:?}");
+    // librdkafka repeats what it refuses; we do not.
+    let found = faults(&small_with("[kafka]", "properties.\"sasl.oauthbearer.method\" = \"canary\""));
+    assert!(found.len() == 1 && !found[0].contains("canary"), "{found:?}");
+}
+
+#[test]
+fn secrets_in_the_open_are_warned_of() {
+    let warnings = |text: &str, options: &LoadOptions| -> Vec<String> {
+        loaded(text, options).warnings.iter().map(ToString::to_string).collect()
+    };
+    let url = |url: &str| SMALL.replace("sqlite:small.db", url);
+    let none = LoadOptions::default();
+    let secret = options(&[("P", "canary")], &[]);
+    assert!(warnings(&url("postgres://app:${P}@localhost/app"), &secret).is_empty());
+    let open = warnings(&url("postgres://app:canary@localhost/app"), &none);
+    assert_eq!(open, ["job.toml:6:7: store.url: a password stands in the open here: use url_file or ${VAR}"]);
+    assert_eq!(warnings(&url("postgres://app:${P:canary}@localhost/app"), &none).len(), 1);
+    let set = options(&[], &[("store.url", "postgres://app:canary@localhost/app")]);
+    assert_eq!(warnings(SMALL, &set).len(), 1);
+    let environment = options(&[("DIRECTSTREAM__STORE__URL", "postgres://app:canary@localhost/app")], &[]);
+    assert!(warnings(SMALL, &environment).is_empty());
+    let property = small_with("[kafka]", "properties.\"sasl.password\" = \"canary\"");
+    assert_eq!(warnings(&property, &none).len(), 1);
+    let remote = warnings(&SMALL.replace("localhost:9092", "kafka:9092"), &none);
+    assert!(remote.len() == 1 && remote[0].contains("unencrypted"), "{remote:?}");
+    assert_eq!(warnings(&url("postgres://db/app"), &none).len(), 1);
+    assert!(warnings(&url("postgres://db/app?sslmode=verify-full"), &none).is_empty());
+    assert_eq!(warnings(&format!("{SMALL}[report]\nlisten = \"0.0.0.0:9464\"\n"), &none).len(), 1);
+}
+
+#[test]
+fn dangerous_keys_pass_when_they_are_asked_for() {
+    let options = LoadOptions { allow_unsafe_kafka_options: true, ..LoadOptions::default() };
+    let job = loaded(&small_with("[kafka]", "properties.debug = \"consumer\""), &options).job;
+    assert_eq!(job.kafka.properties["debug"].expose(), "consumer");
+    let text = small_with("[kafka]", "insecure = true\nproperties.\"enable.ssl.certificate.verification\" = false");
+    assert!(loaded(&text, &LoadOptions::default()).job.kafka.insecure);
+}
+
+#[test]
+fn the_url_can_stand_in_a_file_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("url");
+    let text = SMALL.replace("url = \"sqlite:small.db\"", &format!("url_file = \"{}\"", path.display()));
+    let found = faults(&text);
+    assert!(found.len() == 1 && found[0].contains("cannot read the file: entity not found"), "{found:?}");
+    std::fs::write(&path, "postgres://app:canary@localhost/app\n").unwrap();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        assert_eq!(loaded(&text, &LoadOptions::default()).warnings.len(), 1);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    let Loaded { job, warnings } = loaded(&text, &LoadOptions::default());
+    assert!(warnings.is_empty(), "{warnings:?}");
+    assert_eq!(job.store.url.expose(), "postgres://app:canary@localhost/app");
+    let shown = effective(&job).into_iter().find(|value| value.path == "store.url_file").unwrap();
+    assert_eq!(shown.value.as_deref(), Some("postgres://app@localhost/app"));
+    assert_eq!(shown.origin.to_string(), "job.toml:6");
+    std::fs::write(&path, "canary").unwrap();
+    let found = faults(&text);
+    assert!(found.len() == 1 && !found[0].contains("canary"), "{found:?}");
+}
