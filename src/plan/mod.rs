@@ -17,9 +17,9 @@ mod record_size;
 mod start;
 mod timing;
 
-pub use partitions::{Answers, Problem, ProblemKind, Review, Silence, TopicAnswer, TopicFilter, Tracked, review};
+pub use partitions::{Answers, Problem, ProblemKind, Review, Silence, TopicFilter, Tracked, review};
 pub use planner::{Cut, Limits, Plan, PlannedRange, Position, plan_batch, reached};
 pub use rate::{Rates, rate_limits};
 pub use record_size::{RECORD_BYTES_ASSUMED, RecordSize};
-pub use start::{Lookup, StartAnswers, StartPositions, resolve_start, start_lookups};
+pub use start::{StartAnswers, StartLookups, StartPositions, resolve_start, start_lookups};
 pub use timing::Timing;

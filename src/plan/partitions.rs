@@ -13,6 +13,7 @@ use super::{Position, problem::first_of};
 use crate::{
     config::{OnDataLoss, Subscription},
     error::{Error, Result, Stage},
+    kafka::{OffsetOutcome, PartitionOffset, TopicAnswer},
     types::{LostRange, LostRangeReason, Offset, TopicId, TopicPartition},
 };
 
@@ -66,43 +67,50 @@ impl TopicFilter {
     }
 }
 
-/// What the broker says about one topic.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TopicAnswer {
-    /// It is there.
-    Present {
-        /// Its id; `None` where the broker tells none.
-        topic_id: Option<TopicId>,
-        /// How many partitions it has.
-        partitions: i32,
-    },
-    /// There is no such topic.
-    Unknown,
-}
-
 /// What the broker answered in one interval. What is not in it was not answered, which says nothing about the thing
 /// itself.
 #[derive(Debug, Clone, Default)]
 pub struct Answers {
-    /// The topics.
+    /// The topics. Where a topic's id is stored, only an answer that tells ids will do: one that cannot would look like a
+    /// topic that lost its id.
     pub topics: BTreeMap<Arc<str>, TopicAnswer>,
     /// The first offset of each partition that Kafka still has.
     pub earliest: BTreeMap<TopicPartition, Offset>,
     /// The offset after the last one that may be read, by the job's isolation level.
     pub latest: BTreeMap<TopicPartition, Offset>,
+    /// Why a partition has no offset, where the broker said so.
+    pub refused: BTreeMap<TopicPartition, OffsetOutcome>,
 }
 
 impl Answers {
+    /// Takes in the earliest offsets.
+    pub fn take_earliest(&mut self, answers: impl IntoIterator<Item = PartitionOffset>) {
+        take(answers, &mut self.earliest, &mut self.refused);
+    }
+
+    /// Takes in the latest offsets.
+    pub fn take_latest(&mut self, answers: impl IntoIterator<Item = PartitionOffset>) {
+        take(answers, &mut self.latest, &mut self.refused);
+    }
+
+    /// Why there is no offset of this partition.
+    fn silence_of(&self, topic_partition: &TopicPartition) -> ProblemKind {
+        match self.refused.get(topic_partition) {
+            None | Some(OffsetOutcome::NotAnswered | OffsetOutcome::Offset { .. }) => ProblemKind::NoAnswer,
+            Some(outcome) => ProblemKind::Refused { reason: outcome.to_string() },
+        }
+    }
+
     /// Every partition of the job's topics, in the order of topic and partition, with its topic's id.
     #[must_use]
     pub fn partitions(&self, filter: &TopicFilter) -> Vec<(TopicPartition, Option<TopicId>)> {
         let mut found = Vec::new();
         for (topic, answer) in &self.topics {
-            if let TopicAnswer::Present { topic_id, partitions } = answer
+            if let TopicAnswer::Topic { id, partitions } = answer
                 && filter.matches(topic)
             {
                 let topic_partition = |partition| TopicPartition::new(Arc::clone(topic), partition);
-                found.extend((0..*partitions).map(|partition| (topic_partition(partition), topic_id.clone())));
+                found.extend((0..*partitions).map(|partition| (topic_partition(partition), id.clone())));
             }
         }
         found
@@ -112,15 +120,37 @@ impl Answers {
     #[must_use]
     pub fn missing_topics(&self, filter: &TopicFilter) -> Vec<Problem> {
         let missing = filter.names().unwrap_or_default().iter().filter_map(|topic| {
-            let kind = match self.topics.get(topic) {
-                Some(TopicAnswer::Present { .. }) => return None,
-                Some(TopicAnswer::Unknown) => ProblemKind::UnknownTopic,
-                None => ProblemKind::NoAnswer,
-            };
+            let kind = silence_of_topic(self.topics.get(topic))?;
             Some(Problem::of_topic(topic, kind))
         });
         missing.collect()
     }
+}
+
+fn take(
+    answers: impl IntoIterator<Item = PartitionOffset>,
+    offsets: &mut BTreeMap<TopicPartition, Offset>,
+    refused: &mut BTreeMap<TopicPartition, OffsetOutcome>,
+) {
+    for PartitionOffset { topic_partition, outcome } in answers {
+        match outcome.offset() {
+            Some(offset) => drop(offsets.insert(topic_partition, offset)),
+            None => drop(refused.insert(topic_partition, outcome)),
+        }
+    }
+}
+
+/// Why nothing is known of a topic; `None` if something is.
+fn silence_of_topic(answer: Option<&TopicAnswer>) -> Option<ProblemKind> {
+    Some(match answer {
+        Some(TopicAnswer::Topic { .. }) => return None,
+        Some(TopicAnswer::Unknown) => ProblemKind::UnknownTopic,
+        None | Some(TopicAnswer::NotAnswered) => ProblemKind::NoAnswer,
+        Some(TopicAnswer::Unauthorized) => ProblemKind::Refused { reason: OffsetOutcome::Unauthorized.to_string() },
+        Some(TopicAnswer::Transient(code)) => {
+            ProblemKind::Refused { reason: OffsetOutcome::Transient(*code).to_string() }
+        }
+    })
 }
 
 /// A partition as it stands: with the stored offset, or the end of the batch that is being committed.
@@ -200,10 +230,9 @@ pub fn review(
 fn judge(tracked: &Tracked, answers: &Answers) -> Result<Position, ProblemKind> {
     let topic_partition = &tracked.topic_partition;
     let committed = tracked.committed;
-    let (topic_id, partitions) = match answers.topics.get(&topic_partition.topic) {
-        Some(TopicAnswer::Present { topic_id, partitions }) => (topic_id, *partitions),
-        Some(TopicAnswer::Unknown) => return Err(ProblemKind::UnknownTopic),
-        None => return Err(ProblemKind::NoAnswer),
+    let answer = answers.topics.get(&topic_partition.topic);
+    let Some(TopicAnswer::Topic { id: topic_id, partitions }) = answer else {
+        return Err(silence_of_topic(answer).unwrap_or(ProblemKind::NoAnswer));
     };
     // The id comes first: offsets of another topic say nothing about this one, even where they fit.
     match (&tracked.topic_id, topic_id) {
@@ -214,12 +243,12 @@ fn judge(tracked: &Tracked, answers: &Answers) -> Result<Position, ProblemKind> 
         }
         _ => {}
     }
-    if topic_partition.partition >= partitions {
-        return Err(ProblemKind::UnknownPartition { partitions });
+    if topic_partition.partition >= *partitions {
+        return Err(ProblemKind::UnknownPartition { partitions: *partitions });
     }
     let (Some(earliest), Some(latest)) = (answers.earliest.get(topic_partition), answers.latest.get(topic_partition))
     else {
-        return Err(ProblemKind::NoAnswer);
+        return Err(answers.silence_of(topic_partition));
     };
     if committed < *earliest {
         return Err(ProblemKind::Retention { committed, earliest: *earliest });
@@ -245,8 +274,18 @@ fn skip(tracked: &Tracked, problem: Problem, answers: &Answers, review: &mut Rev
         }
         _ => return review.problems.push(problem),
     };
+    let (topic_id, partitions) = match answers.topics.get(&topic_partition.topic) {
+        Some(TopicAnswer::Topic { id, partitions }) => (id.clone(), *partitions),
+        _ => (None, 0),
+    };
     let Some(from) = from else {
-        return review.problems.push(Problem::of_partition(topic_partition, ProblemKind::NoAnswer));
+        // The new topic may have fewer partitions than the old one.
+        let kind = if topic_partition.partition < partitions {
+            answers.silence_of(topic_partition)
+        } else {
+            ProblemKind::UnknownPartition { partitions }
+        };
+        return review.problems.push(Problem::of_partition(topic_partition, kind));
     };
     review.lost_ranges.push(LostRange {
         topic_partition: topic_partition.clone(),
@@ -255,10 +294,6 @@ fn skip(tracked: &Tracked, problem: Problem, answers: &Answers, review: &mut Rev
         reason,
         topic_id: tracked.topic_id.clone(),
     });
-    let topic_id = match answers.topics.get(&topic_partition.topic) {
-        Some(TopicAnswer::Present { topic_id, .. }) => topic_id.clone(),
-        _ => None,
-    };
     review.positions.push(position(tracked, topic_id, from));
 }
 
@@ -284,7 +319,10 @@ fn join(known: &BTreeSet<&TopicPartition>, filter: &TopicFilter, answers: &Answe
                 let (expected, expected_topic_id) = (None, None);
                 review.positions.push(Position { topic_partition, topic_id, expected, expected_topic_id, from: *from });
             }
-            None => review.problems.push(Problem::of_partition(&topic_partition, ProblemKind::NoAnswer)),
+            None => {
+                let kind = answers.silence_of(&topic_partition);
+                review.problems.push(Problem::of_partition(&topic_partition, kind));
+            }
         }
     }
 }

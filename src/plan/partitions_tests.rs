@@ -35,9 +35,10 @@ fn answers(topic: &str, topic_id: Option<TopicId>, offsets: &[(i64, i64)]) -> An
         offsets.iter().zip(0..).map(|(both, p)| (tp(topic, p), at(which(both)))).collect()
     };
     Answers {
-        topics: [(Arc::from(topic), TopicAnswer::Present { topic_id, partitions })].into(),
+        topics: [(Arc::from(topic), TopicAnswer::Topic { id: topic_id, partitions })].into(),
         earliest: of(|both| both.0),
         latest: of(|both| both.1),
+        refused: BTreeMap::new(),
     }
 }
 
@@ -122,6 +123,28 @@ fn no_answer_is_no_evidence() {
 }
 
 #[test]
+fn what_a_broker_says_instead_of_an_offset_is_passed_on() {
+    let mut answers = answers("t", id("a"), &[(0, 9)]);
+    answers.latest.clear();
+    let told = |outcome| PartitionOffset { topic_partition: tp("t", 0), outcome };
+    answers.take_latest([told(OffsetOutcome::Unauthorized)]);
+    let review = skip(&[tracked("t", 0, 5)], &answers);
+    let error = review.problems[0].to_error();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.to_string().contains("the principal may not describe the topic topic=t partition=0"), "{error}");
+    answers.take_latest([told(OffsetOutcome::Offset { offset: at(7), leader_epoch: None })]);
+    answers.take_earliest([told(OffsetOutcome::Offset { offset: at(1), leader_epoch: None })]);
+    assert_eq!(skip(&[tracked("t", 0, 5)], &answers).positions.len(), 1);
+    for (answer, expected) in [(TopicAnswer::Unauthorized, "may not describe"), (TopicAnswer::NotAnswered, "no answer")]
+    {
+        answers.topics.insert(Arc::from("t"), answer);
+        let review = skip(&[tracked("t", 0, 5)], &answers);
+        assert_eq!(review.problems.len(), 1);
+        assert!(review.problems[0].to_error().to_string().contains(expected), "{review:?}");
+    }
+}
+
+#[test]
 fn a_topic_or_partition_that_is_not_there_is_waited_for() {
     let mut gone = Answers::default();
     gone.topics.insert(Arc::from("t"), TopicAnswer::Unknown);
@@ -199,6 +222,10 @@ fn a_topic_created_again_is_skipped_to_its_earliest_offset() {
     let review = skip(&[tracked("t", 0, 5)], &silent);
     assert!(review.positions.is_empty() && review.lost_ranges.is_empty());
     assert_eq!(review.problems[0].kind, ProblemKind::NoAnswer);
+    // The new topic has fewer partitions.
+    let review = skip(&[tracked("t", 7, 5)], &answers("t", id("b"), &[(2, 9)]));
+    assert_eq!(review.problems[0].kind, ProblemKind::UnknownPartition { partitions: 1 });
+    assert_eq!(review.joined, [tp("t", 0)]);
 }
 
 #[test]

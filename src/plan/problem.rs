@@ -23,6 +23,11 @@ pub struct Problem {
 pub enum ProblemKind {
     /// The broker did not answer, which proves nothing.
     NoAnswer,
+    /// The broker answered with an error, which may pass.
+    Refused {
+        /// What it said.
+        reason: String,
+    },
     /// There is no such topic, now.
     UnknownTopic,
     /// The topic has fewer partitions than are tracked, now.
@@ -65,7 +70,7 @@ impl ProblemKind {
     #[must_use]
     pub fn is_loss(&self) -> bool {
         match self {
-            Self::NoAnswer | Self::UnknownTopic | Self::UnknownPartition { .. } => false,
+            Self::NoAnswer | Self::Refused { .. } | Self::UnknownTopic | Self::UnknownPartition { .. } => false,
             Self::IdMissing { .. } | Self::Retention { .. } | Self::Truncated { .. } | Self::TopicRecreated { .. } => {
                 true
             }
@@ -104,6 +109,7 @@ impl Problem {
     pub fn to_error(&self) -> Error {
         let error = match &self.kind {
             ProblemKind::NoAnswer => Error::unavailable("the broker gives no answer for it"),
+            ProblemKind::Refused { reason } => Error::unavailable(format!("the broker tells no offsets: {reason}")),
             ProblemKind::UnknownTopic => {
                 Error::unavailable("the topic does not exist, or the principal may not describe it")
             }

@@ -8,18 +8,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     config::StartPolicy,
     error::{Error, Result, Stage},
+    kafka::{OffsetOutcome, PartitionOffset},
     types::{Offset, TopicPartition},
 };
 
-/// What the broker is asked about one partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Lookup {
-    /// The first offset that it still has.
-    Earliest,
+/// What the brokers have to be asked, one question for each list.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct StartLookups {
+    /// The first offset that they still have.
+    pub earliest: Vec<TopicPartition>,
     /// The offset after the last one that may be read, by the job's isolation level.
-    Latest,
+    pub latest: Vec<TopicPartition>,
     /// The first offset whose timestamp is this or later; milliseconds since 1970-01-01 UTC.
-    Timestamp(i64),
+    pub by_timestamp: Vec<(TopicPartition, i64)>,
 }
 
 /// What it answered so far.
@@ -33,6 +34,35 @@ pub struct StartAnswers {
     pub by_timestamp: BTreeMap<TopicPartition, Option<Offset>>,
 }
 
+impl StartAnswers {
+    /// Takes in the earliest offsets.
+    pub fn take_earliest(&mut self, answers: impl IntoIterator<Item = PartitionOffset>) {
+        self.earliest.extend(offsets(answers));
+    }
+
+    /// Takes in the latest offsets.
+    pub fn take_latest(&mut self, answers: impl IntoIterator<Item = PartitionOffset>) {
+        self.latest.extend(offsets(answers));
+    }
+
+    /// Takes in the offsets by timestamp.
+    pub fn take_by_timestamp(&mut self, answers: impl IntoIterator<Item = PartitionOffset>) {
+        for PartitionOffset { topic_partition, outcome } in answers {
+            match outcome {
+                OffsetOutcome::NoneAfter => drop(self.by_timestamp.insert(topic_partition, None)),
+                outcome => {
+                    let offset = outcome.offset();
+                    self.by_timestamp.extend(offset.map(|offset| (topic_partition, Some(offset))));
+                }
+            }
+        }
+    }
+}
+
+fn offsets(answers: impl IntoIterator<Item = PartitionOffset>) -> impl Iterator<Item = (TopicPartition, Offset)> {
+    answers.into_iter().filter_map(|answer| Some((answer.topic_partition, answer.outcome.offset()?)))
+}
+
 /// Where reading begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StartPositions {
@@ -44,18 +74,21 @@ pub enum StartPositions {
 
 /// What has to be asked to fix the positions of these partitions.
 #[must_use]
-pub fn start_lookups(policy: &StartPolicy, partitions: &[TopicPartition]) -> Vec<(TopicPartition, Lookup)> {
-    let lookups = |topic_partition: &TopicPartition| match policy {
-        StartPolicy::None => vec![],
-        StartPolicy::Earliest => vec![Lookup::Earliest],
-        StartPolicy::Latest => vec![Lookup::Latest],
-        StartPolicy::Timestamp(ms) => vec![Lookup::Timestamp(*ms), Lookup::Latest],
-        StartPolicy::Offsets(_) if explicit(policy, topic_partition).is_some() => {
-            vec![Lookup::Earliest, Lookup::Latest]
+pub fn start_lookups(policy: &StartPolicy, partitions: &[TopicPartition]) -> StartLookups {
+    let all = || partitions.to_vec();
+    match policy {
+        StartPolicy::None => StartLookups::default(),
+        StartPolicy::Earliest => StartLookups { earliest: all(), ..StartLookups::default() },
+        StartPolicy::Latest => StartLookups { latest: all(), ..StartLookups::default() },
+        StartPolicy::Timestamp(ms) => {
+            let by_timestamp = partitions.iter().map(|topic_partition| (topic_partition.clone(), *ms)).collect();
+            StartLookups { latest: all(), by_timestamp, ..StartLookups::default() }
         }
-        StartPolicy::Offsets(_) => vec![Lookup::Earliest],
-    };
-    partitions.iter().flat_map(|tp| lookups(tp).into_iter().map(|lookup| (tp.clone(), lookup))).collect()
+        StartPolicy::Offsets(_) => {
+            let named = partitions.iter().filter(|topic_partition| explicit(policy, topic_partition).is_some());
+            StartLookups { earliest: all(), latest: named.cloned().collect(), ..StartLookups::default() }
+        }
+    }
 }
 
 /// Fixes the positions of all partitions that exist.
@@ -177,8 +210,8 @@ mod tests {
         assert_eq!(positions, [0, 0, 2]);
         assert_eq!(positions.iter().map(|from| 16 - from).sum::<i64>(), 46);
         let lookups = start_lookups(&policy, &partitions);
-        assert_eq!(lookups.len(), 4);
-        assert!(lookups.contains(&(tp("basic3", 0), Lookup::Latest)));
+        let latest = vec![tp("basic3", 0)];
+        assert_eq!(lookups, StartLookups { earliest: partitions, latest, by_timestamp: vec![] });
     }
 
     #[test]
@@ -192,7 +225,8 @@ mod tests {
     fn dk_04_latest_begins_after_what_is_there() {
         let (partitions, answers) = sixteen(["a", "b", "c"]);
         assert_eq!(ready(&StartPolicy::Latest, &partitions, &answers), [16, 16, 16]);
-        assert_eq!(start_lookups(&StartPolicy::Latest, &partitions)[0], (tp("a", 0), Lookup::Latest));
+        let lookups = start_lookups(&StartPolicy::Latest, &partitions);
+        assert_eq!(lookups, StartLookups { latest: partitions, ..StartLookups::default() });
     }
 
     #[test]
@@ -214,17 +248,20 @@ mod tests {
     #[test]
     fn none_without_stored_offsets_is_refused() {
         let (partitions, answers) = sixteen(["a", "b", "c"]);
-        assert!(start_lookups(&StartPolicy::None, &partitions).is_empty());
+        assert_eq!(start_lookups(&StartPolicy::None, &partitions), StartLookups::default());
         assert_eq!(resolve_start(&StartPolicy::None, &partitions, &answers).unwrap_err().kind(), ErrorKind::Config);
     }
 
     #[test]
     fn a_timestamp_finds_its_offset_or_the_end() {
         let (partitions, mut answers) = sixteen(["a", "b", "c"]);
-        answers.by_timestamp = [(tp("a", 0), Some(at(3))), (tp("b", 0), None), (tp("c", 0), Some(at(20)))].into();
+        let offset = |offset| OffsetOutcome::Offset { offset: at(offset), leader_epoch: None };
+        let told = [("a", offset(3)), ("b", OffsetOutcome::NoneAfter), ("c", offset(20))];
+        let told = told.map(|(topic, outcome)| PartitionOffset { topic_partition: tp(topic, 0), outcome });
+        answers.take_by_timestamp(told);
         let policy = StartPolicy::Timestamp(1_000);
         assert_eq!(ready(&policy, &partitions, &answers), [3, 16, 16]);
-        assert_eq!(start_lookups(&policy, &partitions)[0], (tp("a", 0), Lookup::Timestamp(1_000)));
+        assert_eq!(start_lookups(&policy, &partitions).by_timestamp[0], (tp("a", 0), 1_000));
     }
 
     #[test]
