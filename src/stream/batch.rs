@@ -64,7 +64,7 @@ impl Workshop {
         let prepared = self.prepare(&scope, &mut operations)?;
         // Offsets are committed for all records, so all of them must have been there, also where no output asked.
         self.runner.run(ranges.len(), &|partition| records.complete(partition, &assignment.task).map(|_| ()))?;
-        let ranges = committed_ranges(assignment, &records.counts())?;
+        let ranges = committed_ranges(&assignment.plan, &records.counts())?;
         let commit = BatchCommit {
             batch_seq: assignment.batch.batch_seq,
             batch_time: assignment.batch.batch_time,
@@ -139,20 +139,19 @@ impl Workshop {
 }
 
 /// The ranges that move an offset, each with what reading it found. Every offset must be accounted for.
-fn committed_ranges(assignment: &Assignment, counts: &[Option<RangeCounts>]) -> Result<Vec<CommittedRange>> {
+fn committed_ranges(plan: &Plan, counts: &[Option<RangeCounts>]) -> Result<Vec<CommittedRange>> {
     let mut committed = Vec::new();
-    for (planned, counts) in assignment.plan.ranges.iter().zip(counts) {
+    for (planned, counts) in plan.ranges.iter().zip(counts) {
         let counts = counts.unwrap_or_default();
         if counts.records + counts.gaps != planned.range.count() {
             let message = format!("a range was not read whole records={} gaps={}", counts.records, counts.gaps);
             return Err(Error::internal(message).at(Stage::Read).in_range(planned.range.clone()));
         }
         if planned.moves() {
-            let stored = assignment.places.get(&planned.range.topic_partition);
             committed.push(CommittedRange {
                 range: planned.range.clone(),
                 expected: planned.expected,
-                expected_topic_id: stored.and_then(|place| place.topic_id.clone()),
+                expected_topic_id: planned.expected_topic_id.clone(),
                 topic_id: planned.topic_id.clone(),
                 counts,
             });

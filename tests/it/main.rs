@@ -11,6 +11,7 @@
 
 mod cli;
 mod examples;
+mod main_job;
 mod reader;
 mod servers;
 mod store;

@@ -1,0 +1,5 @@
+//! The main job: a Kafka topic into tables, exactly once, by the program itself. The oracle is Kafka's own console consumer.
+
+mod kills;
+mod process;
+mod tables;

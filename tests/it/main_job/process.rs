@@ -1,0 +1,50 @@
+//! A run of the program.
+
+use std::{
+    path::Path,
+    process::{Child, Command, ExitStatus, Stdio},
+    time::Duration,
+};
+
+use crate::support::wait_for;
+
+/// A process of `directstream run`. Dropped, it is killed.
+pub(crate) struct Process {
+    child: Child,
+}
+
+impl Process {
+    /// Runs a job file with further arguments; what it logs goes to the test's own stderr.
+    pub(crate) fn run(job: &Path, arguments: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_directstream"));
+        command.arg("run").arg(job).args(arguments).env("DIRECTSTREAM_LOG", "warn");
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+        Self { child }
+    }
+
+    /// Whether it ended by itself, and how.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
+    /// SIGKILL; whether it hit a live process.
+    pub(crate) fn kill(mut self) -> bool {
+        let lived = self.ended().is_none();
+        self.child.kill().unwrap();
+        let status = self.child.wait().unwrap();
+        lived && std::os::unix::process::ExitStatusExt::signal(&status) == Some(9)
+    }
+
+    /// Waits for its end; its exit code.
+    pub(crate) async fn code(mut self, limit: Duration) -> i32 {
+        let status = wait_for("the program ends", limit, async || self.ended()).await;
+        status.code().unwrap_or_else(|| panic!("{status}"))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,102 @@
+//! The tables of a job in either store, read by another connection.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use sqlx::{AssertSqlSafe, Connection, FromRow, SqliteConnection, postgres::PgRow, sqlite::SqliteRow};
+use tempfile::TempDir;
+
+use crate::support::{Database, fresh_database};
+
+/// A store and what is in it.
+pub(crate) enum Tables {
+    Postgres(Database),
+    Sqlite(TempDir),
+}
+
+/// A row of the append table: partition, offset, id, user, amount.
+pub(crate) type Event = (i64, i64, i64, String, i64);
+
+impl Tables {
+    pub(crate) async fn postgres() -> Self {
+        Self::Postgres(fresh_database().await)
+    }
+
+    pub(crate) fn sqlite() -> Self {
+        Self::Sqlite(tempfile::tempdir().unwrap())
+    }
+
+    fn file(folder: &TempDir) -> PathBuf {
+        folder.path().join("tables.db")
+    }
+
+    pub(crate) fn url(&self) -> String {
+        match self {
+            Self::Postgres(database) => database.url().to_owned(),
+            Self::Sqlite(folder) => format!("sqlite:{}", Self::file(folder).display()),
+        }
+    }
+
+    /// One of the program's own tables.
+    fn own(&self, table: &str) -> String {
+        match self {
+            Self::Postgres(_) => format!("directstream.{table}"),
+            Self::Sqlite(_) => format!("directstream_{table}"),
+        }
+    }
+
+    async fn rows<T>(&self, sql: String) -> sqlx::Result<Vec<T>>
+    where
+        T: Send + Unpin + for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow>,
+    {
+        match self {
+            Self::Postgres(database) => {
+                sqlx::query_as(AssertSqlSafe(sql)).fetch_all(&mut database.connect().await).await
+            }
+            Self::Sqlite(folder) => {
+                let url = format!("sqlite:{}?mode=ro", Self::file(folder).display());
+                let mut connection = SqliteConnection::connect(&url).await?;
+                sqlx::query_as(AssertSqlSafe(sql)).fetch_all(&mut connection).await
+            }
+        }
+    }
+
+    /// Offsets below the committed ones, summed; 0 until the program has made its tables.
+    pub(crate) async fn committed(&self) -> i64 {
+        let sql = format!("SELECT CAST(coalesce(sum(until_offset), 0) AS bigint) FROM {}", self.own("offsets"));
+        let rows: sqlx::Result<Vec<(i64,)>> = self.rows(sql).await;
+        rows.map_or(0, |rows| rows[0].0)
+    }
+
+    /// The append table, sorted.
+    pub(crate) async fn events(&self) -> Vec<Event> {
+        let sql = "SELECT part, off, id, usr, amount FROM events ORDER BY part, off";
+        self.rows(sql.to_owned()).await.unwrap()
+    }
+
+    /// The running sums: user, total, number of records.
+    pub(crate) async fn totals(&self) -> BTreeMap<String, (i64, i64)> {
+        let rows: Vec<(String, i64, i64)> = self.rows("SELECT usr, total, n FROM totals".to_owned()).await.unwrap();
+        rows.into_iter().map(|(user, total, n)| (user, (total, n))).collect()
+    }
+
+    /// The upsert table: user and the id seen last.
+    pub(crate) async fn latest(&self) -> BTreeMap<String, i64> {
+        let rows: Vec<(String, i64)> = self.rows("SELECT usr, id FROM latest".to_owned()).await.unwrap();
+        rows.into_iter().collect()
+    }
+
+    /// The ledger's ranges in the order of batches: batch, partition, from, until, records, gaps.
+    pub(crate) async fn ranges(&self) -> Vec<(i64, i64, i64, i64, i64, i64)> {
+        let wide = |column: &str| format!("CAST({column} AS bigint)");
+        let columns = ["batch_seq", "partition", "from_offset", "until_offset", "records", "gaps"].map(wide).join(", ");
+        let table = self.own("batch_ranges");
+        self.rows(format!("SELECT {columns} FROM {table} ORDER BY batch_seq, partition")).await.unwrap()
+    }
+
+    /// The stored offsets by partition.
+    pub(crate) async fn offsets(&self) -> BTreeMap<i64, i64> {
+        let sql = format!("SELECT CAST(partition AS bigint), until_offset FROM {}", self.own("offsets"));
+        let rows: Vec<(i64, i64)> = self.rows(sql).await.unwrap();
+        rows.into_iter().collect()
+    }
+}
