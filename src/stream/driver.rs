@@ -15,6 +15,7 @@ use crate::{
     commit::{Committer, StoreHealth, StoredPosition},
     config::{OnDataLoss, StreamConfig},
     error::{Error, ErrorKind, Result, Stage},
+    kafka::TopicAnswer,
     plan::{Answers, Limits, Plan, Rates, RecordSize, Review, Silence, Timing, Tracked, plan_batch, reached, review},
     report::{
         BatchCounts, BatchOutcome, BatchProgress, CommitSettled, CompletedBatch, InputInfo, PartitionPosition,
@@ -347,8 +348,7 @@ impl Driver {
         let changed = commit.ranges.iter().find(|range| {
             // No answer is no evidence.
             let told = topics.get(&range.range.topic_partition.topic);
-            matches!((told, &range.topic_id), (Some(crate::plan::TopicAnswer::Present { topic_id, .. }), Some(known))
-                if topic_id.as_ref() != Some(known))
+            matches!((told, &range.topic_id), (Some(TopicAnswer::Topic { id, .. }), Some(known)) if id.as_ref() != Some(known))
         });
         Ok(changed.map(|range| {
             Error::offsets_lost("the topic was created again while its records were read").in_range(range.range.clone())

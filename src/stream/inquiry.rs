@@ -7,9 +7,9 @@ use std::{
 
 use crate::{
     error::{Error, Result},
-    kafka::{self, IsolationLevel, OffsetLookup, PartitionOffset},
-    plan::{Answers, Lookup, StartAnswers, TopicAnswer, TopicFilter},
-    types::{Offset, TopicPartition},
+    kafka::{IsolationLevel, OffsetLookup, TopicAnswer},
+    plan::{Answers, StartAnswers, StartLookups, TopicFilter},
+    types::TopicPartition,
 };
 
 /// Asks Kafka about topics and offsets. Cheap to clone.
@@ -45,32 +45,21 @@ impl Inquiry {
             let partitions: Vec<TopicPartition> =
                 answers.partitions(&this.filter).into_iter().map(|(topic_partition, _)| topic_partition).collect();
             // Latest first: what retention deletes in between makes a range that reading refuses, never one that skips.
-            answers.latest = offsets(this.lookup.latest(&partitions, this.isolation));
-            answers.earliest = offsets(this.lookup.earliest(&partitions, this.isolation));
+            answers.take_latest(this.lookup.latest(&partitions, this.isolation));
+            answers.take_earliest(this.lookup.earliest(&partitions, this.isolation));
             answers
         })
         .await
     }
 
     /// What the first start's positions need, for all partitions of the job.
-    pub(super) async fn ask_start(&self, lookups: Vec<(TopicPartition, Lookup)>) -> Result<StartAnswers> {
+    pub(super) async fn ask_start(&self, lookups: StartLookups) -> Result<StartAnswers> {
         self.asking(move |this| {
-            let of = |wanted: Lookup| -> Vec<TopicPartition> {
-                let matching = lookups.iter().filter(|(_, lookup)| *lookup == wanted);
-                matching.map(|(topic_partition, _)| topic_partition.clone()).collect()
-            };
-            let times: Vec<(TopicPartition, i64)> = lookups
-                .iter()
-                .filter_map(|(topic_partition, lookup)| match lookup {
-                    Lookup::Timestamp(ms) => Some((topic_partition.clone(), *ms)),
-                    Lookup::Earliest | Lookup::Latest => None,
-                })
-                .collect();
-            StartAnswers {
-                earliest: offsets(this.lookup.earliest(&of(Lookup::Earliest), this.isolation)),
-                latest: offsets(this.lookup.latest(&of(Lookup::Latest), this.isolation)),
-                by_timestamp: by_timestamp(this.lookup.at_timestamp(&times, this.isolation)),
-            }
+            let mut answers = StartAnswers::default();
+            answers.take_earliest(this.lookup.earliest(&lookups.earliest, this.isolation));
+            answers.take_latest(this.lookup.latest(&lookups.latest, this.isolation));
+            answers.take_by_timestamp(this.lookup.at_timestamp(&lookups.by_timestamp, this.isolation));
+            answers
         })
         .await
     }
@@ -110,7 +99,7 @@ impl Inquiry {
             Some(false) => self.lookup.partitions(&asked),
             None => return BTreeMap::new(),
         };
-        names.iter().cloned().zip(answers).filter_map(|(name, answer)| Some((name, topic_answer(answer)?))).collect()
+        names.iter().cloned().zip(answers).collect()
     }
 
     /// Whether the cluster has a controller, and with it tells topic ids: asked until it is known, then never again.
@@ -135,26 +124,4 @@ impl Inquiry {
             None => error,
         }
     }
-}
-
-fn topic_answer(answer: kafka::TopicAnswer) -> Option<TopicAnswer> {
-    match answer {
-        kafka::TopicAnswer::Topic { partitions, id } => Some(TopicAnswer::Present { topic_id: id, partitions }),
-        // A topic that may not be described looks like one that is not there, to Kafka's own tools too.
-        kafka::TopicAnswer::Unknown | kafka::TopicAnswer::Unauthorized => Some(TopicAnswer::Unknown),
-        kafka::TopicAnswer::NotAnswered | kafka::TopicAnswer::Transient(_) => None,
-    }
-}
-
-fn offsets(answers: Vec<PartitionOffset>) -> BTreeMap<TopicPartition, Offset> {
-    answers.into_iter().filter_map(|answer| Some((answer.topic_partition, answer.outcome.offset()?))).collect()
-}
-
-fn by_timestamp(answers: Vec<PartitionOffset>) -> BTreeMap<TopicPartition, Option<Offset>> {
-    let told = answers.into_iter().filter_map(|answer| match answer.outcome {
-        kafka::OffsetOutcome::Offset { offset, .. } => Some((answer.topic_partition, Some(offset))),
-        kafka::OffsetOutcome::NoneAfter => Some((answer.topic_partition, None)),
-        _ => None,
-    });
-    told.collect()
 }
