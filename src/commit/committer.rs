@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
+    postgres::PostgresStore,
     protocol::{Event, Work},
     settings::{CommitOutcome, Recovered, StoreHealth, StoreKind, StoreSettings, StoredPosition},
     shell::{Done, Shell},
@@ -63,7 +64,7 @@ impl Committer {
         let watched = health.subscribe();
         let store: Box<dyn Store> = match settings.url.kind() {
             StoreKind::Sqlite => Box::new(SqliteStore::new(&settings)?),
-            StoreKind::Postgres => return Err(Error::internal("not there yet")),
+            StoreKind::Postgres => Box::new(PostgresStore::new(&settings)?),
         };
         let shell = Shell::new(&settings, store, clock, health, stop_asked);
         let (started, answer) = oneshot::channel();

@@ -96,3 +96,12 @@ pub(crate) fn refuse_pending(pending: &[Migration]) -> Result<()> {
         first.version, first.name
     )))
 }
+
+/// What has to go, the newest first, so that nothing above `target` is left.
+#[allow(dead_code, reason = "for the migrate command")]
+pub(crate) fn to_remove(kind: StoreKind, applied: &[Applied], target: i64) -> Vec<&'static Migration> {
+    let there = |migration: &&Migration| {
+        migration.version > target && applied.iter().any(|have| have.version == migration.version)
+    };
+    embedded(kind).iter().rev().filter(there).collect()
+}

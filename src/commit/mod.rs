@@ -15,6 +15,7 @@ mod identity;
 mod ledger;
 mod migrate;
 mod outputs;
+mod postgres;
 pub mod protocol;
 mod settings;
 mod shell;

@@ -197,8 +197,8 @@ impl World {
         for (who, process) in self.processes.iter().enumerate() {
             match process.waiting {
                 None if process.state.is_ready() => {
-                    if process.state.term().is_some_and(|term| term.batch_seq < BATCHES) {
-                        let seq = process.state.term().map_or(0, |term| term.batch_seq) + 1;
+                    let seq = process.state.term().map_or(0, |term| term.batch_seq) + 1;
+                    if seq <= BATCHES {
                         push(&|world| world.feed(who, Event::Work(Work::Batch(seq))));
                     }
                 }

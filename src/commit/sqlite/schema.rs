@@ -104,10 +104,7 @@ async fn down_locked(connection: &mut SqliteConnection, target: i64) -> Result<V
     let have = applied(connection).await?;
     migrate::pending(StoreKind::Sqlite, &have)?;
     let mut gone = Vec::new();
-    let known = migrate::embedded(StoreKind::Sqlite).iter();
-    for migration in
-        known.rev().filter(|known| known.version > target && have.iter().any(|h| h.version == known.version))
-    {
+    for migration in migrate::to_remove(StoreKind::Sqlite, &have, target) {
         sqlx::raw_sql(migration.down).execute(&mut *connection).await.map_err(failed)?;
         let delete = "DELETE FROM directstream_migrations WHERE version = $1";
         sqlx::query(delete).bind(migration.version).execute(&mut *connection).await.map_err(failed)?;

@@ -1,6 +1,11 @@
 //! The store suite: what every store has to do, run on each of them.
 
 mod commit;
+mod migrate;
+mod owner;
+mod postgres;
+mod upsert;
+mod user_code;
 mod world;
 
 /// Runs each test on every store.
@@ -10,6 +15,12 @@ macro_rules! on_every_store {
             $(#[tokio::test]
             async fn $name() {
                 super::$name($crate::store::world::World::sqlite()).await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name($crate::store::world::World::postgres().await).await;
             })*
         }
     };

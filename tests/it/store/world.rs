@@ -1,6 +1,6 @@
 //! A store for one test, and what batches are made of.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use directstream::{
     BatchTime, Offset, OffsetRange, TopicPartition,
@@ -17,6 +17,8 @@ use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
+use crate::support::{Database, fresh_database};
+
 /// A fresh store.
 pub(crate) struct World {
     kind: Kind,
@@ -24,6 +26,7 @@ pub(crate) struct World {
 
 enum Kind {
     Sqlite(TempDir),
+    Postgres(Database),
 }
 
 pub(crate) const APPLICATION: &str = "orders";
@@ -33,8 +36,17 @@ impl World {
         Self { kind: Kind::Sqlite(tempfile::tempdir().unwrap()) }
     }
 
+    pub(crate) async fn postgres() -> Self {
+        Self { kind: Kind::Postgres(fresh_database().await) }
+    }
+
+    pub(crate) fn is_postgres(&self) -> bool {
+        matches!(self.kind, Kind::Postgres(_))
+    }
+
     pub(crate) fn url(&self) -> String {
         match &self.kind {
+            Kind::Postgres(database) => database.url().to_owned(),
             Kind::Sqlite(dir) => format!("sqlite:{}/orders.db", dir.path().display()),
         }
     }
@@ -43,6 +55,7 @@ impl World {
     pub(crate) fn own(&self, table: &str) -> String {
         match &self.kind {
             Kind::Sqlite(_) => format!("directstream_{table}"),
+            Kind::Postgres(_) => format!("directstream.{table}"),
         }
     }
 
@@ -78,6 +91,7 @@ impl World {
                 let mut connection = self.sqlite_client().await;
                 sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
             }
+            Kind::Postgres(database) => database.execute(sql).await,
         }
     }
 
@@ -88,6 +102,7 @@ impl World {
                 let mut connection = self.sqlite_client().await;
                 sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut connection).await.unwrap()
             }
+            Kind::Postgres(database) => database.one(sql).await,
         }
     }
 
@@ -97,6 +112,10 @@ impl World {
             Kind::Sqlite(_) => {
                 let mut connection = self.sqlite_client().await;
                 sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&mut connection).await.unwrap()
+            }
+            Kind::Postgres(database) => {
+                let rows: Vec<(String,)> = database.rows(sql).await;
+                rows.into_iter().map(|row| row.0).collect()
             }
         }
     }
@@ -213,9 +232,4 @@ pub(crate) fn refused(outcome: CommitOutcome) -> directstream::Error {
         CommitOutcome::NotCommitted { error, .. } => error,
         other => panic!("not a refusal: {other:?}"),
     }
-}
-
-/// Another handle on the clock, for tests that need none of their own.
-pub(crate) fn clock() -> Arc<dyn directstream::clock::Clock> {
-    SystemClock::shared()
 }

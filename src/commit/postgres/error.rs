@@ -1,0 +1,85 @@
+//! What PostgreSQL's errors mean.
+
+use std::time::Duration;
+
+use sqlx::postgres::PgDatabaseError;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// The longest that one answer may take. The server ends its statements before that (`statement_timeout`), so what runs into
+/// this is a server or a network that is gone: the future is dropped together with the connection it owns, which closes the
+/// socket. From `BEGIN` on that is a doubt like any other lost answer, and is settled as one.
+const ANSWER_WITHIN: Duration = Duration::from_secs(330);
+
+/// Waits for an answer; see [`ANSWER_WITHIN`].
+pub(super) async fn answer<T>(what: &str, future: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T> {
+    match tokio::time::timeout(ANSWER_WITHIN, future).await {
+        Ok(done) => done.map_err(|error| postgres_error(what, error)),
+        Err(_) => {
+            Err(Error::unavailable(format!("{what}: the server did not answer seconds={}", ANSWER_WITHIN.as_secs())))
+        }
+    }
+}
+
+/// The SQLSTATE of a server's error.
+fn state(error: &sqlx::Error) -> Option<String> {
+    error.as_database_error()?.code().map(std::borrow::Cow::into_owned)
+}
+
+/// Whether the error is a lock that was not to be had in time.
+pub(super) fn is_lock_timeout(error: &sqlx::Error) -> bool {
+    state(error).as_deref() == Some("55P03")
+}
+
+/// <https://www.postgresql.org/docs/15/errcodes-appendix.html>
+fn kind_of(state: &str) -> ErrorKind {
+    match (state.get(..2).unwrap_or(""), state) {
+        (_, "42501") => ErrorKind::Config,
+        // The transaction had failed before, and the error was swallowed.
+        (_, "25P02") => ErrorKind::Transform,
+        // No transaction, or no savepoint: user code ended it.
+        (_, "25P01") | ("2D" | "3B", _) => ErrorKind::Transform,
+        (_, "XX001" | "XX002") => ErrorKind::Corrupt,
+        // Cardinality, data, integrity, limits of a row, and what triggers raise: the row is refused.
+        ("21" | "22" | "23" | "27" | "38" | "39" | "44" | "54" | "P0", _) => ErrorKind::Transform,
+        // Undefined and wrong objects, no such database or schema, what this server cannot do.
+        ("0A" | "3D" | "3F" | "42", _) => ErrorKind::Config,
+        // Connection, credentials, read-only or aborted transactions, rivals, resources, an operator's hand, the system.
+        ("08" | "25" | "28" | "40" | "53" | "55" | "57" | "58" | "XX", _) => ErrorKind::Unavailable,
+        _ => ErrorKind::Internal,
+    }
+}
+
+/// The error for a statement of ours. No payload: a server's DETAIL and the message of a data error hold values, so neither
+/// is kept.
+pub(super) fn postgres_error(what: &str, error: sqlx::Error) -> Error {
+    let Some(state) = state(&error) else {
+        let kind = match &error {
+            sqlx::Error::Configuration(_) => ErrorKind::Config,
+            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => ErrorKind::Corrupt,
+            _ => ErrorKind::Unavailable,
+        };
+        return Error::new(kind, what).caused_by(error);
+    };
+    let mut kind = kind_of(&state);
+    let mut text = format!("{what} sqlstate={state}");
+    if let Some(server) = error.as_database_error() {
+        let details = server.try_downcast_ref::<PgDatabaseError>();
+        if kind != ErrorKind::Transform || matches!(state.as_str(), "25P01" | "25P02") {
+            text = format!("{what}: {} sqlstate={state}", server.message());
+        }
+        // A pooler that does not know how to pass a session's options on: see `session`.
+        if server.message().contains("startup parameter") {
+            kind = ErrorKind::Config;
+        }
+        let named = [
+            ("table", server.table()),
+            ("constraint", server.constraint()),
+            ("column", details.and_then(PgDatabaseError::column)),
+        ];
+        for (key, value) in named.into_iter().filter_map(|(key, value)| Some((key, value?))) {
+            text.push_str(&format!(" {key}={value}"));
+        }
+    }
+    Error::new(kind, text)
+}

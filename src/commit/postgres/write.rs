@@ -1,0 +1,311 @@
+//! What a batch writes into a PostgreSQL database.
+
+use sqlx::{AssertSqlSafe, PgConnection};
+
+use super::{
+    super::{
+        ledger::{Totals, length, signed},
+        protocol::Term,
+        settings::{StoreSettings, StoredPosition},
+    },
+    error::answer,
+    tables::Table,
+};
+use crate::{
+    error::{Error, Result},
+    types::{BatchCommit, CommittedRange, DeadLetter, EncodedRows, TableRows, TopicId, rows::rfc3339},
+};
+
+/// The start of a binary COPY: signature, flags, length of the extension. <https://www.postgresql.org/docs/15/sql-copy.html>
+const COPY_HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+const COPY_TRAILER: &[u8] = &(-1_i16).to_be_bytes();
+/// How much is handed to the socket at once: the client keeps a copy of that much and no more.
+const COPY_PART_BYTES: usize = 256 * 1024;
+/// Dead letters per statement, by number and by bytes.
+const DEAD_LETTERS_PER_STATEMENT: usize = 1_000;
+const DEAD_LETTER_BYTES_PER_STATEMENT: usize = 8 * 1024 * 1024;
+/// How many old batches leave the ledger with each tenth batch: more than come, so that it shrinks after a change of the
+/// retention, and few, so that no batch pays for all.
+const FORGET_PER_BATCH: i64 = 50;
+/// Every how many batches.
+const FORGET_EVERY: u64 = 10;
+
+/// Writes the rows of one table.
+pub(super) async fn rows(connection: &mut PgConnection, table: &Table, rows: &TableRows) -> Result<()> {
+    let wanted: u64 = rows.chunks.iter().map(|chunk| chunk.rows).sum();
+    if wanted == 0 {
+        return Ok(());
+    }
+    let what = format!("the database refused rows table={}", table.name);
+    let copied = copy(connection, &what, table, &rows.chunks).await?;
+    if copied != wanted {
+        let text = format!("rows were lost on their way table={} sent={wanted} taken={copied}", table.name);
+        return Err(Error::internal(text));
+    }
+    let Some(upsert) = &table.upsert else { return Ok(()) };
+    let merged = sqlx::query(AssertSqlSafe(upsert.merge.as_str())).execute(connection);
+    answer(&what, merged).await.map(drop)
+}
+
+/// Streams the chunks as they are: they are rows in the very form that COPY takes.
+async fn copy(connection: &mut PgConnection, what: &str, table: &Table, chunks: &[EncodedRows]) -> Result<u64> {
+    let mut copy = answer(what, connection.copy_in_raw(&table.copy)).await?;
+    answer(what, copy.send(COPY_HEADER)).await?;
+    for part in chunks.iter().flat_map(|chunk| chunk.bytes.chunks(COPY_PART_BYTES)) {
+        answer(what, copy.send(part)).await?;
+    }
+    answer(what, copy.send(COPY_TRAILER)).await?;
+    answer(what, copy.finish()).await
+}
+
+fn text_of(id: Option<&TopicId>) -> Option<String> {
+    id.map(|id| id.as_str().to_owned())
+}
+
+/// Text without the character that PostgreSQL's cannot hold.
+fn clean(text: &str) -> String {
+    text.replace('\0', "")
+}
+
+/// Writes the refused records.
+pub(super) async fn dead_letters(connection: &mut PgConnection, application: &str, batch: &BatchCommit) -> Result<()> {
+    let mut rest = batch.dead_letters.as_slice();
+    while !rest.is_empty() {
+        let mut bytes = 0;
+        let fits = |letter: &&DeadLetter| {
+            bytes += letter.key.as_ref().map_or(0, Vec::len) + letter.value.as_ref().map_or(0, Vec::len);
+            bytes <= DEAD_LETTER_BYTES_PER_STATEMENT
+        };
+        // At least one, however large.
+        let count = rest.iter().take(DEAD_LETTERS_PER_STATEMENT).take_while(fits).count().max(1);
+        let (now, later) = rest.split_at(count);
+        some_dead_letters(connection, application, batch, now).await?;
+        rest = later;
+    }
+    Ok(())
+}
+
+async fn some_dead_letters(
+    connection: &mut PgConnection,
+    application: &str,
+    batch: &BatchCommit,
+    letters: &[DeadLetter],
+) -> Result<()> {
+    const INSERT: &str = "INSERT INTO directstream.dead_letters (application, batch_seq, topic, partition, \"offset\", stage, \
+         reason, output, key, value, headers, timestamp) \
+         SELECT $1, $2, topic, partition, \"offset\", stage, reason, output, key, value, headers::json, \
+         timestamptz 'epoch' + ms * interval '1 millisecond' \
+         FROM unnest($3::text[], $4::integer[], $5::bigint[], $6::text[], $7::text[], $8::text[], $9::bytea[], $10::bytea[], \
+         $11::text[], $12::bigint[]) \
+         letter(topic, partition, \"offset\", stage, reason, output, key, value, headers, ms)";
+    // Kafka's timestamps are any number; one that is no time is left out, the record is not.
+    let time = |letter: &DeadLetter| letter.timestamp_ms.filter(|ms| rfc3339(ms.saturating_mul(1000)).is_ok());
+    let insert = sqlx::query(INSERT)
+        .bind(application)
+        .bind(signed(batch.batch_seq))
+        .bind(letters.iter().map(|letter| letter.topic_partition.topic.to_string()).collect::<Vec<_>>())
+        .bind(letters.iter().map(|letter| letter.topic_partition.partition).collect::<Vec<_>>())
+        .bind(letters.iter().map(|letter| letter.offset.get()).collect::<Vec<_>>())
+        .bind(letters.iter().map(|letter| letter.stage.to_string()).collect::<Vec<_>>())
+        .bind(letters.iter().map(|letter| clean(&letter.reason)).collect::<Vec<_>>())
+        .bind(letters.iter().map(|letter| letter.output.as_deref().map(clean)).collect::<Vec<_>>())
+        .bind(letters.iter().map(|letter| letter.key.clone()).collect::<Vec<_>>())
+        .bind(letters.iter().map(|letter| letter.value.clone()).collect::<Vec<_>>())
+        .bind(letters.iter().map(|letter| letter.headers.clone()).collect::<Vec<_>>())
+        .bind(letters.iter().map(time).collect::<Vec<_>>());
+    answer("cannot write the dead letters", insert.execute(connection)).await.map(drop)
+}
+
+/// Writes the skipped offsets.
+pub(super) async fn lost_ranges(connection: &mut PgConnection, application: &str, batch: &BatchCommit) -> Result<()> {
+    const INSERT: &str = "INSERT INTO directstream.lost_ranges (application, batch_seq, topic, partition, from_offset, \
+         until_offset, reason, topic_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+    for lost in &batch.lost_ranges {
+        let insert = sqlx::query(INSERT)
+            .bind(application)
+            .bind(signed(batch.batch_seq))
+            .bind(&*lost.topic_partition.topic)
+            .bind(lost.topic_partition.partition)
+            .bind(lost.from_offset.get())
+            .bind(lost.until_offset.map(i64::from))
+            .bind(lost.reason.to_string())
+            .bind(text_of(lost.topic_id.as_ref()));
+        answer("cannot write the lost ranges", insert.execute(&mut *connection)).await?;
+    }
+    Ok(())
+}
+
+/// The compare-and-swap on offsets: the one statement that keeps a record from being counted twice (I4). A number of
+/// statements that does not grow with the number of partitions.
+pub(super) async fn move_offsets(
+    connection: &mut PgConnection,
+    application: &str,
+    batch: &BatchCommit,
+) -> Result<bool> {
+    let (known, new): (Vec<&CommittedRange>, Vec<_>) = batch.ranges.iter().partition(|moved| moved.expected.is_some());
+    Ok(move_known(connection, application, &known).await? && insert_new(connection, application, &new).await?)
+}
+
+async fn move_known(connection: &mut PgConnection, application: &str, ranges: &[&CommittedRange]) -> Result<bool> {
+    const MOVE: &str = "UPDATE directstream.offsets stored SET until_offset = moved.until_offset, topic_id = moved.topic_id, \
+         leader_epoch = COALESCE(moved.leader_epoch, stored.leader_epoch) \
+         FROM unnest($2::text[], $3::integer[], $4::bigint[], $5::text[], $6::bigint[], $7::text[], $8::integer[]) \
+         moved(topic, partition, expected, expected_id, until_offset, topic_id, leader_epoch) \
+         WHERE stored.application = $1 AND stored.topic = moved.topic AND stored.partition = moved.partition \
+         AND stored.until_offset = moved.expected AND stored.topic_id IS NOT DISTINCT FROM moved.expected_id";
+    if ranges.is_empty() {
+        return Ok(true);
+    }
+    let update = sqlx::query(MOVE)
+        .bind(application)
+        .bind(ranges.iter().map(|moved| moved.range.topic().to_owned()).collect::<Vec<_>>())
+        .bind(ranges.iter().map(|moved| moved.range.partition()).collect::<Vec<_>>())
+        .bind(ranges.iter().map(|moved| moved.expected.map(i64::from)).collect::<Vec<_>>())
+        .bind(ranges.iter().map(|moved| text_of(moved.expected_topic_id.as_ref())).collect::<Vec<_>>())
+        .bind(ranges.iter().map(|moved| moved.range.until_offset.get()).collect::<Vec<_>>())
+        .bind(ranges.iter().map(|moved| text_of(moved.topic_id.as_ref())).collect::<Vec<_>>())
+        .bind(ranges.iter().map(|moved| moved.counts.leader_epoch).collect::<Vec<_>>());
+    let done = answer("cannot move the offsets", update.execute(connection)).await?;
+    Ok(signed(done.rows_affected()) == length(ranges.len()))
+}
+
+async fn insert_new(connection: &mut PgConnection, application: &str, ranges: &[&CommittedRange]) -> Result<bool> {
+    // A key that is there already is a conflict: somebody else inserted it.
+    const INSERT: &str = "INSERT INTO directstream.offsets (application, topic, partition, until_offset, topic_id, \
+         leader_epoch) SELECT $1, * FROM unnest($2::text[], $3::integer[], $4::bigint[], $5::text[], $6::integer[]) \
+         ON CONFLICT DO NOTHING";
+    if ranges.is_empty() {
+        return Ok(true);
+    }
+    let insert = sqlx::query(INSERT)
+        .bind(application)
+        .bind(ranges.iter().map(|moved| moved.range.topic().to_owned()).collect::<Vec<_>>())
+        .bind(ranges.iter().map(|moved| moved.range.partition()).collect::<Vec<_>>())
+        .bind(ranges.iter().map(|moved| moved.range.until_offset.get()).collect::<Vec<_>>())
+        .bind(ranges.iter().map(|moved| text_of(moved.topic_id.as_ref())).collect::<Vec<_>>())
+        .bind(ranges.iter().map(|moved| moved.counts.leader_epoch).collect::<Vec<_>>());
+    let done = answer("cannot insert the offsets of new partitions", insert.execute(connection)).await?;
+    Ok(signed(done.rows_affected()) == length(ranges.len()))
+}
+
+/// Inserts the first positions; equal ones that are there already are as good.
+pub(super) async fn first_positions(
+    connection: &mut PgConnection,
+    application: &str,
+    positions: &[StoredPosition],
+) -> Result<bool> {
+    const INSERT: &str = "WITH wanted AS (SELECT * FROM unnest($2::text[], $3::integer[], $4::bigint[], $5::text[], \
+         $6::integer[]) wanted(topic, partition, until_offset, topic_id, leader_epoch)), \
+         added AS (INSERT INTO directstream.offsets (application, topic, partition, until_offset, topic_id, leader_epoch) \
+         SELECT $1, * FROM wanted ON CONFLICT DO NOTHING RETURNING 1) \
+         SELECT (SELECT count(*) FROM added) + (SELECT count(*) FROM directstream.offsets o JOIN wanted w \
+         USING (topic, partition, until_offset) WHERE o.application = $1 AND o.topic_id IS NOT DISTINCT FROM w.topic_id)";
+    let insert = sqlx::query_scalar(INSERT)
+        .bind(application)
+        .bind(positions.iter().map(|position| position.topic_partition.topic.to_string()).collect::<Vec<_>>())
+        .bind(positions.iter().map(|position| position.topic_partition.partition).collect::<Vec<_>>())
+        .bind(positions.iter().map(|position| position.until_offset.get()).collect::<Vec<_>>())
+        .bind(positions.iter().map(|position| text_of(position.topic_id.as_ref())).collect::<Vec<_>>())
+        .bind(positions.iter().map(|position| position.leader_epoch).collect::<Vec<_>>());
+    // Those that were there, as the statement saw them at its start, and those that it added.
+    let same: i64 = answer("cannot write the first positions", insert.fetch_one(connection)).await?;
+    Ok(same == length(positions.len()))
+}
+
+/// Writes the ledger row and its ranges, and forgets a few old ones.
+pub(super) async fn ledger(
+    connection: &mut PgConnection,
+    settings: &StoreSettings,
+    term: Term,
+    batch: &BatchCommit,
+) -> Result<()> {
+    const BATCH: &str = "INSERT INTO directstream.batches (application, batch_seq, batch_time, epoch, records, gaps, bytes, \
+         rows, dead_letters, lost_ranges, processing_started_at, committed_at, build) \
+         VALUES ($1, $2, timestamptz 'epoch' + $3 * interval '1 millisecond', $4, $5, $6, $7, $8, $9, $10, \
+         timestamptz 'epoch' + $11 * interval '1 millisecond', clock_timestamp(), $12)";
+    let totals = Totals::of(batch);
+    let what = "cannot write the ledger";
+    let insert = sqlx::query(BATCH)
+        .bind(&settings.application)
+        .bind(signed(batch.batch_seq))
+        .bind(batch.batch_time.as_ms())
+        .bind(signed(term.epoch))
+        .bind(totals.records)
+        .bind(totals.gaps)
+        .bind(totals.bytes)
+        .bind(totals.rows)
+        .bind(totals.dead_letters)
+        .bind(totals.lost_ranges)
+        .bind(batch.processing_started_ms)
+        .bind(&settings.build);
+    answer(what, insert.execute(&mut *connection)).await?;
+    ledger_ranges(connection, &settings.application, batch).await?;
+    if batch.batch_seq.is_multiple_of(FORGET_EVERY) { forget(connection, settings, batch).await } else { Ok(()) }
+}
+
+async fn ledger_ranges(connection: &mut PgConnection, application: &str, batch: &BatchCommit) -> Result<()> {
+    const RANGES: &str = "INSERT INTO directstream.batch_ranges (application, batch_seq, topic, partition, from_offset, \
+         until_offset, records, gaps, bytes, checksum, topic_id, leader_epoch) SELECT $1, $2, * FROM unnest($3::text[], \
+         $4::integer[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::text[], \
+         $12::integer[])";
+    let ranges: Vec<&CommittedRange> = batch.ranges.iter().filter(|moved| !moved.range.is_empty()).collect();
+    if ranges.is_empty() {
+        return Ok(());
+    }
+    let insert = sqlx::query(RANGES)
+        .bind(application)
+        .bind(signed(batch.batch_seq))
+        .bind(ranges.iter().map(|moved| moved.range.topic().to_owned()).collect::<Vec<_>>())
+        .bind(ranges.iter().map(|moved| moved.range.partition()).collect::<Vec<_>>())
+        .bind(ranges.iter().map(|moved| moved.range.from_offset.get()).collect::<Vec<_>>())
+        .bind(ranges.iter().map(|moved| moved.range.until_offset.get()).collect::<Vec<_>>())
+        .bind(ranges.iter().map(|moved| signed(moved.counts.records)).collect::<Vec<_>>())
+        .bind(ranges.iter().map(|moved| signed(moved.counts.gaps)).collect::<Vec<_>>())
+        .bind(ranges.iter().map(|moved| signed(moved.counts.bytes)).collect::<Vec<_>>())
+        .bind(ranges.iter().map(|moved| moved.counts.checksum.cast_signed()).collect::<Vec<_>>())
+        .bind(ranges.iter().map(|moved| text_of(moved.topic_id.as_ref())).collect::<Vec<_>>())
+        .bind(ranges.iter().map(|moved| moved.counts.leader_epoch).collect::<Vec<_>>());
+    answer("cannot write the ledger's ranges", insert.execute(connection)).await.map(drop)
+}
+
+/// Takes batches out of the ledger that are older than the retention, the oldest first, a few at a time.
+async fn forget(connection: &mut PgConnection, settings: &StoreSettings, batch: &BatchCommit) -> Result<()> {
+    const FORGET: &str = "DELETE FROM directstream.batches WHERE application = $1 AND batch_seq IN (SELECT batch_seq FROM \
+         directstream.batches WHERE application = $1 AND batch_seq <= $2 ORDER BY batch_seq LIMIT $3) \
+         AND committed_at < clock_timestamp() - $4 * interval '1 second'";
+    let keep = batch.batch_seq.saturating_sub(settings.ledger_batches_min);
+    let delete = sqlx::query(FORGET)
+        .bind(&settings.application)
+        .bind(signed(keep))
+        .bind(FORGET_PER_BATCH)
+        .bind(signed(settings.ledger_retention.as_secs()));
+    answer("cannot shorten the ledger", delete.execute(connection)).await.map(drop)
+}
+
+/// The compare-and-swap on the batch number (I3, I5), then the constraints that wait for COMMIT: checked now, so that a row
+/// which breaks one is refused here and does not become a doubt. Both fail in a transaction that has failed before, which
+/// COMMIT would not: it answers ROLLBACK, and sqlx takes that for success.
+pub(super) async fn advance(
+    connection: &mut PgConnection,
+    settings: &StoreSettings,
+    term: Term,
+    batch: &BatchCommit,
+) -> Result<bool> {
+    const ADVANCE: &str = "UPDATE directstream.applications SET batch_seq = $4, \
+         last_batch_time = timestamptz 'epoch' + $5 * interval '1 millisecond', open_seq = NULL, \
+         seen_at = clock_timestamp() WHERE application = $1 AND epoch = $2 AND owner = $3::uuid AND batch_seq = $6 \
+         AND open_seq IS NOT DISTINCT FROM $7";
+    let open = (!batch.user_code.is_empty()).then(|| signed(batch.batch_seq));
+    let update = sqlx::query(ADVANCE)
+        .bind(&settings.application)
+        .bind(signed(term.epoch))
+        .bind(settings.owner.to_string())
+        .bind(signed(batch.batch_seq))
+        .bind(batch.batch_time.as_ms())
+        .bind(signed(term.batch_seq))
+        .bind(open);
+    let done = answer("cannot advance the batch number", update.execute(&mut *connection)).await?;
+    let constraints = sqlx::raw_sql("SET CONSTRAINTS ALL IMMEDIATE").execute(connection);
+    answer("the database refused the batch", constraints).await?;
+    Ok(done.rows_affected() == 1)
+}

@@ -1,0 +1,110 @@
+//! The user's own SQL in the batch's transaction: with the batch or not at all, whatever it tries.
+
+use async_trait::async_trait;
+use directstream::{
+    Error, ErrorKind, Result,
+    types::{BatchTransaction, TransactionCode, Value},
+};
+
+use super::{
+    on_every_store,
+    world::{World, committed, line_batch, lines, position, refused},
+};
+
+on_every_store! {
+    its_rows_commit_with_the_batch,
+    its_error_rolls_everything_back,
+    an_error_that_it_swallows_still_rolls_everything_back,
+    a_commit_of_its_own_rolls_everything_back,
+    a_commit_of_its_own_that_it_keeps_quiet_about_rolls_everything_back,
+    a_rollback_of_its_own_rolls_everything_back,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Does {
+    Writes,
+    Fails,
+    Swallows,
+    Runs(&'static str, bool),
+}
+
+#[derive(Debug)]
+struct Code(Does);
+
+#[async_trait]
+impl TransactionCode for Code {
+    async fn run(&self, transaction: &mut BatchTransaction<'_>) -> Result<()> {
+        let time = transaction.batch().batch_time.as_ms();
+        let insert = "INSERT INTO mine (id, note) VALUES ($1, $2)";
+        assert_eq!(transaction.execute(insert, &[Value::Int(time), "it's".into()]).await?, 1);
+        match self.0 {
+            Does::Writes => {
+                let rows = transaction.fetch("SELECT id, note FROM mine WHERE note = $1", &["it's".into()]).await?;
+                assert_eq!(rows, [[Value::Int(time), Value::Text("it's".into())]]);
+                Ok(())
+            }
+            Does::Fails => Err(Error::transform("the user is not content")),
+            Does::Swallows => {
+                let _ = transaction.execute("INSERT INTO nowhere VALUES (1)", &[]).await;
+                Ok(())
+            }
+            Does::Runs(sql, quiet) => match transaction.execute(sql, &[]).await {
+                Err(_) if quiet => Ok(()),
+                done => done.map(drop),
+            },
+        }
+    }
+}
+
+async fn run(world: &World, does: Does) -> Option<Error> {
+    world.execute("CREATE TABLE mine (id bigint PRIMARY KEY, note text)").await;
+    let (committer, recovered) = world.start(vec![lines()]).await;
+    committer.initialize_positions(vec![position(0, 0)]).await.unwrap();
+    let mut first = line_batch(&recovered.tables[0], 1, 0, 10);
+    first.user_code.push(Box::new(Code(does)));
+    let outcome = committer.commit(first).await.unwrap();
+    if matches!(does, Does::Writes) {
+        committed(outcome);
+        committer.stop().await;
+        return None;
+    }
+    let error = refused(outcome);
+    assert_eq!(error.kind(), ErrorKind::Transform, "{error:?}");
+    assert_eq!(world.count("mine").await, 0);
+    assert_eq!(world.count("lines").await, 0);
+    assert_eq!(world.count(&world.own("batches")).await, 0);
+    // The committer is as good as new.
+    committed(committer.commit(line_batch(&recovered.tables[0], 1, 0, 10)).await.unwrap());
+    assert_eq!(world.count("lines").await, 10);
+    committer.stop().await;
+    Some(error)
+}
+
+async fn its_rows_commit_with_the_batch(world: World) {
+    run(&world, Does::Writes).await;
+    assert_eq!(world.count("mine").await, 1);
+    assert_eq!(world.count("lines").await, 10);
+    let open = format!("{} WHERE open_seq IS NOT NULL", world.own("applications"));
+    assert_eq!(world.count(&open).await, 0);
+}
+
+async fn its_error_rolls_everything_back(world: World) {
+    let error = run(&world, Does::Fails).await.unwrap();
+    assert!(error.to_string().contains("not content"), "{error}");
+}
+
+async fn an_error_that_it_swallows_still_rolls_everything_back(world: World) {
+    run(&world, Does::Swallows).await;
+}
+
+async fn a_commit_of_its_own_rolls_everything_back(world: World) {
+    run(&world, Does::Runs("COMMIT", false)).await;
+}
+
+async fn a_commit_of_its_own_that_it_keeps_quiet_about_rolls_everything_back(world: World) {
+    run(&world, Does::Runs("COMMIT", true)).await;
+}
+
+async fn a_rollback_of_its_own_rolls_everything_back(world: World) {
+    run(&world, Does::Runs("ROLLBACK", true)).await;
+}
