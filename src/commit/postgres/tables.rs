@@ -5,13 +5,13 @@ use sqlx::{AssertSqlSafe, PgConnection, Row, postgres::PgRow};
 use super::{
     super::{
         outputs::{self, Faults},
-        settings::{ColumnShape, TableShape},
+        settings::TableShape,
     },
     error::{answer, postgres_error},
 };
 use crate::{
     error::{Error, Result},
-    types::{Column, ColumnType, Merge, TableSpec, WriteMode},
+    types::{Column, ColumnShape, ColumnType, Merge, TableSpec, WriteMode},
 };
 
 /// An output table, ready to be written.
