@@ -91,6 +91,10 @@ pub struct JobArgs {
     /// read a command line: give secrets in a file or the environment instead.
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = KeyAndValue)]
     pub set: Vec<(String, String)>,
+
+    /// Let Kafka client settings through that load code, run commands or print secrets.
+    #[arg(long)]
+    pub allow_unsafe_kafka_options: bool,
 }
 
 /// `demo`

@@ -117,3 +117,22 @@ impl Table {
         table.trim_fmt()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_has_plain_columns_and_escapes_what_is_not_ours() {
+        let mut table = Table::new(["TOPIC", "LAG"]).right([1]);
+        table.row(["orders".to_owned(), "7".to_owned()]);
+        table.row(["a\x1b[31m\nb".to_owned(), "12345".to_owned()]);
+        table.row([String::new(), "0".to_owned()]);
+        let expected =
+            ["TOPIC             LAG", "orders              7", "a\\u{1b}[31m\\nb  12345", "-                   0"];
+        let lines: Vec<String> = table.render().lines().map(str::to_owned).collect();
+        // Headings stand left in their column, numbers right.
+        assert_eq!(lines[1..], expected[1..]);
+        assert_eq!(lines[0].split_whitespace().collect::<Vec<_>>(), ["TOPIC", "LAG"]);
+    }
+}

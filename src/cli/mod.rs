@@ -74,7 +74,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let code = match ended {
         Ok(Ok(end)) => end.exit_code(),
         Ok(Err(error)) => {
-            to_stderr(&error_line(&error));
+            for line in error_lines(&error) {
+                to_stderr(&line);
+            }
             error.kind().exit_code()
         }
         Err(_panic) => ErrorKind::Internal.exit_code(),
@@ -117,8 +119,9 @@ fn told_by_clap(told: &clap::Error) -> ExitCode {
     ExitCode::from(if told.use_stderr() { ErrorKind::Config.exit_code() } else { 0 })
 }
 
-/// The error and its causes in one line, and what to do about it.
-fn error_line(error: &Error) -> String {
+/// The error and its causes in one line, and what to do about it. Only an error that lists several faults, such as those
+/// of a job file, has a line for each, and then one with what to do.
+fn error_lines(error: &Error) -> Vec<String> {
     let remedy = match error.kind() {
         ErrorKind::Config => "mend the settings and start again, directstream check-config shows them",
         ErrorKind::Unavailable | ErrorKind::OutcomeUnknown => "nothing is lost: start again when the server answers",
@@ -130,7 +133,13 @@ fn error_line(error: &Error) -> String {
         ErrorKind::Transform => "mend the record, the code or input.on_error, and start again",
         ErrorKind::Internal => "this is a defect of directstream: please report it with this line",
     };
-    format!("{} ({remedy})", error.chain())
+    let mut lines: Vec<String> = error.to_string().lines().map(str::to_owned).collect();
+    if lines.len() > 1 {
+        lines.push(format!("{} faults ({remedy})", lines.len()));
+        lines
+    } else {
+        vec![format!("{} ({remedy})", error.chain())]
+    }
 }
 
 fn panic_text(payload: &(dyn Any + Send)) -> &str {
@@ -145,4 +154,24 @@ fn to_stderr(line: &str) {
     let line = shortened(line, ERROR_BYTES_MAX);
     // With stderr closed there is nobody left to tell.
     let _ = writeln!(std::io::stderr(), "directstream: error: {}", printable(&line));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_one_line_with_its_causes_and_what_to_do() {
+        let error = Error::unavailable("cannot connect host=db").caused_by(Error::internal("refused\nby the server"));
+        let expected =
+            "cannot connect host=db: refused by the server (nothing is lost: start again when the server answers)";
+        assert_eq!(error_lines(&error), [expected]);
+    }
+
+    #[test]
+    fn several_faults_are_a_line_each() {
+        let lines = error_lines(&Error::config("job.toml:1:1: name: is empty\njob.toml:2:1: kafkaa: unknown key"));
+        assert_eq!(lines[..2], ["job.toml:1:1: name: is empty", "job.toml:2:1: kafkaa: unknown key"]);
+        assert!(lines.len() == 3 && lines[2].starts_with("2 faults ("), "{lines:?}");
+    }
 }

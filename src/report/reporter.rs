@@ -299,7 +299,7 @@ impl Reporter {
         self.state().rate_limit = records_per_second;
     }
 
-    /// An error was met and the work is tried again. Counts it, and logs the first of its kind and stage, then one every
+    /// An error was met, be it tried again or not. Counts it, and logs the first of its kind and stage, then one every
     /// half minute with the number of those held back.
     pub fn error(&self, error: &Error) {
         let kind = ERROR_KINDS.iter().position(|kind| *kind == error.kind());
@@ -308,7 +308,7 @@ impl Reporter {
         if let Some(held_back) = admitted {
             let kind = kind_label(error.kind());
             let stage = error.stage().map(tracing::field::display);
-            tracing::warn!(kind, stage, error = error.chain(), held_back, "trying again");
+            tracing::warn!(kind, stage, error = error.chain(), held_back, "an attempt failed");
         }
     }
 

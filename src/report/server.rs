@@ -87,9 +87,6 @@ pub(super) async fn serve_within(bounds: Bounds, listen: &str, reporter: Reporte
     };
     let listener = TcpListener::bind(listen).await.map_err(refused)?;
     let address = listener.local_addr().map_err(refused)?;
-    if !address.ip().is_loopback() {
-        tracing::warn!(%address, "metrics and health checks can be read by anyone who reaches this address");
-    }
     let (stop, stopped) = oneshot::channel();
     let permits = Arc::new(Semaphore::new(bounds.connections_max));
     let bounded = BoundedListener { listener, permits, connection_time_max: bounds.connection_time_max };
@@ -102,7 +99,11 @@ pub(super) async fn serve_within(bounds: Bounds, listen: &str, reporter: Reporte
             tracing::error!(%error, "metrics and health checks ended");
         }
     });
-    tracing::info!(%address, "metrics and health checks listen");
+    if address.ip().is_loopback() {
+        tracing::info!(%address, "metrics and health checks listen");
+    } else {
+        tracing::warn!(%address, "metrics and health checks listen where other machines can read them");
+    }
     Ok(Some(ReportServer { address, stop: Some(stop), task }))
 }
 
