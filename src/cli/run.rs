@@ -1,5 +1,7 @@
 //! `directstream run`
 
+use std::time::Duration;
+
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{CommandEnd, Console, args::RunArgs, job::load_job};
@@ -8,6 +10,9 @@ use crate::{
     error::{Error, Result},
     stream::{Termination, context_of},
 };
+
+/// How often the progress of `--until-latest` is looked at.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Runs a job until a signal comes, `--until-latest` is reached, or something ends it.
 pub(super) async fn run(args: RunArgs, console: &Console) -> Result<CommandEnd> {
@@ -26,12 +31,20 @@ pub(super) async fn run(args: RunArgs, console: &Console) -> Result<CommandEnd> 
         context.await_termination().await
     };
     tokio::pin!(life);
+    let mut progress = args.until_latest.then(|| console.progress(&name, None));
+    let mut look = tokio::time::interval(PROGRESS_INTERVAL);
     let mut signalled = None;
     let ended = loop {
         let end = tokio::select! {
             ended = &mut life => break ended,
             _ = interrupt.recv() => CommandEnd::Interrupted,
             _ = terminate.recv() => CommandEnd::Terminated,
+            _ = look.tick(), if progress.is_some() => {
+                if let Some(progress) = &mut progress {
+                    progress.follow(context.reporter());
+                }
+                continue;
+            }
         };
         if signalled.is_some() {
             // A second signal: at once. What is not committed is abandoned whole, as after a crash.
@@ -41,6 +54,7 @@ pub(super) async fn run(args: RunArgs, console: &Console) -> Result<CommandEnd> 
         signalled = Some(end);
         context.stop();
     };
+    drop(progress);
     if let Some(end) = signalled {
         // A signal is always answered by its own exit code; what else went wrong is in the log.
         if let Err(error) = ended {

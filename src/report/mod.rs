@@ -36,7 +36,7 @@ pub use listener::{BatchProgress, InputInfo, OutputOperationInfo, StreamStopped,
 pub use log::{LogFormat, LogSettings, init_logs};
 pub use metrics::{METRICS, Metric, MetricKind, metrics_reference};
 pub use partitions::{PARTITION_SERIES_MAX, PartitionPosition};
-pub use progress::{Progress, ProgressListener};
+pub use progress::Progress;
 pub use rate_limit::RateLimit;
 pub use reporter::{BatchCounts, BatchOutcome, CommitSettled, CompletedBatch, Reporter, Totals};
 pub use server::{ReportServer, serve};

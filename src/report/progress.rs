@@ -4,11 +4,8 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::{
-    listener::{BatchProgress, StreamStopped, StreamingListener},
-    terminal::Terminal,
-};
-use crate::{clock::Clock, types::OffsetRange};
+use super::{reporter::Reporter, terminal::Terminal};
+use crate::clock::Clock;
 
 /// Where there is no terminal, a line comes at most so often.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
@@ -21,11 +18,11 @@ pub(super) const TEMPLATES: [&str; 2] = [
 
 /// How far some work is. Dropping it takes the bar away.
 pub struct Progress {
-    face: Face,
-    done: u64,
+    pub(super) face: Face,
+    pub(super) done: u64,
 }
 
-enum Face {
+pub(super) enum Face {
     Bar { bar: ProgressBar, terminal: Terminal },
     Lines(Lines),
 }
@@ -34,7 +31,7 @@ enum Face {
 #[derive(Debug)]
 pub(super) struct Lines {
     label: String,
-    total: Option<u64>,
+    pub(super) total: Option<u64>,
     clock: Arc<dyn Clock>,
     started: Duration,
     last: Duration,
@@ -56,10 +53,7 @@ impl Progress {
             return Self { face: Face::Lines(Lines::start(label, total, clock)), done: 0 };
         }
         let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
-        let [with_total, without_total] = TEMPLATES;
-        let template = if total.is_some() { with_total } else { without_total };
-        // The templates are constants, and a test reads them.
-        bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_style(style(total.is_some()));
         bar.set_prefix(label.to_owned());
         terminal.show(Some(bar.clone()));
         Self { face: Face::Bar { bar, terminal: terminal.clone() }, done: 0 }
@@ -78,10 +72,37 @@ impl Progress {
         }
     }
 
-    /// So many more records are done.
-    pub fn add(&mut self, records: u64) {
-        self.set(self.done.saturating_add(records));
+    /// `total` records are to be done in all.
+    pub fn set_total(&mut self, total: u64) {
+        match &mut self.face {
+            Face::Bar { bar, .. } => {
+                bar.set_length(total);
+                bar.set_style(style(true));
+            }
+            Face::Lines(lines) => lines.total = Some(total),
+        }
     }
+
+    /// Takes what is done from a stream's reporter, and the total from its lag as soon as that is known. Offsets without
+    /// a record count as done too: the lag cannot tell them apart.
+    pub fn follow(&mut self, reporter: &Reporter) {
+        let (totals, lag) = (reporter.totals(), reporter.lag());
+        let done = totals.records.saturating_add(totals.gaps);
+        let known = match &self.face {
+            Face::Bar { bar, .. } => bar.length().is_some(),
+            Face::Lines(lines) => lines.total.is_some(),
+        };
+        if !known && lag > 0 {
+            self.set_total(done.saturating_add(lag));
+        }
+        self.set(done);
+    }
+}
+
+fn style(with_total: bool) -> ProgressStyle {
+    let template = if with_total { TEMPLATES[0] } else { TEMPLATES[1] };
+    // The templates are constants, and a test reads them.
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
 impl Drop for Progress {
@@ -124,31 +145,5 @@ impl Lines {
     fn write(&self, pace: &Pace) {
         let Pace { records, per_second, seconds_left } = *pace;
         tracing::info!(records, total = self.total, per_second, seconds_left, "{}", self.label);
-    }
-}
-
-/// Moves a [`Progress`] on with every committed batch, by the offsets of its ranges.
-#[derive(Debug)]
-pub struct ProgressListener {
-    progress: Option<Progress>,
-}
-
-impl ProgressListener {
-    /// A listener that moves `progress` on, and ends it with the stream.
-    #[must_use]
-    pub fn new(progress: Progress) -> Self {
-        Self { progress: Some(progress) }
-    }
-}
-
-impl StreamingListener for ProgressListener {
-    fn on_batch_completed(&mut self, batch: &BatchProgress) {
-        if let Some(progress) = self.progress.as_mut().filter(|_| !batch.is_failed()) {
-            progress.add(batch.batch.ranges.iter().map(OffsetRange::count).sum());
-        }
-    }
-
-    fn on_stream_stopped(&mut self, _stopped: &StreamStopped) {
-        self.progress = None;
     }
 }

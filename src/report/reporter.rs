@@ -113,6 +113,8 @@ pub struct Totals {
     pub batches: u64,
     /// Records of their ranges.
     pub records: u64,
+    /// Offsets of their ranges without a record.
+    pub gaps: u64,
 }
 
 /// Takes what the driver tells and passes it on: to metrics, health, logs and listeners. No call waits for anything, and
@@ -329,6 +331,12 @@ impl Reporter {
         self.state().totals
     }
 
+    /// Latest minus committed offset, summed over all partitions where both are known.
+    #[must_use]
+    pub fn lag(&self) -> u64 {
+        self.state().positions.lag()
+    }
+
     /// The answer to `/healthz`.
     #[must_use]
     pub fn healthy(&self) -> HealthAnswer {
@@ -408,6 +416,9 @@ impl Reporter {
         instruments.last_batch_time.set(seconds_of_ms(progress.batch.batch_time.as_ms()));
         instruments.last_batch_records.set(float(counts.records));
         let mut state = self.state();
+        state.totals.batches += 1;
+        state.totals.records += counts.records;
+        state.totals.gaps += counts.gaps;
         state.health.batch_seq = progress.batch.batch_seq;
         state.positions.commit(progress.batch.ranges.iter());
         self.summarize(&mut state, progress, counts.records);
@@ -417,8 +428,6 @@ impl Reporter {
     fn summarize(&self, state: &mut State, progress: &BatchProgress, records: u64) {
         let batch_seq = progress.batch.batch_seq;
         tracing::debug!(batch_seq, records, total_delay_ms = progress.total_delay_ms(), "batch committed");
-        state.totals.batches += 1;
-        state.totals.records += records;
         state.summary.batches += 1;
         state.summary.records += records;
         let now = self.shared.clock.monotonic();

@@ -1,9 +1,13 @@
 use std::{sync::Arc, time::Duration};
 
-use super::START_MS;
+use super::{START_MS, batch, completed, range, reporter};
 use crate::{
     clock::ManualClock,
-    report::progress::{Lines, Pace, TEMPLATES},
+    report::{
+        BatchCounts, PartitionPosition, Progress,
+        progress::{Face, Lines, Pace, TEMPLATES},
+    },
+    types::{Offset, TopicPartition},
 };
 
 #[test]
@@ -34,4 +38,30 @@ fn the_bars_templates_can_be_read() {
     for template in TEMPLATES {
         assert!(indicatif::ProgressStyle::with_template(template).is_ok());
     }
+}
+
+/// The total is fixed once: what is produced later is not part of the work.
+#[test]
+fn the_total_is_what_is_done_and_the_first_lag_known() {
+    let (reporter, clock) = reporter();
+    let position = |latest| PartitionPosition {
+        topic_partition: TopicPartition::new("t", 0),
+        committed: Some(Offset::ZERO),
+        latest: Some(Offset::clamped(latest)),
+        earliest: None,
+    };
+    let mut progress = Progress { face: Face::Lines(Lines::start("t", None, Arc::clone(&clock) as _)), done: 0 };
+    let total = |progress: &Progress| match &progress.face {
+        Face::Lines(lines) => lines.total,
+        Face::Bar { .. } => None,
+    };
+    progress.follow(&reporter);
+    assert_eq!(total(&progress), None);
+    reporter.positions(vec![position(10)]);
+    progress.follow(&reporter);
+    let counts = BatchCounts { records: 3, gaps: 1, ..BatchCounts::default() };
+    reporter.batch_completed(&completed(batch(1, vec![range("t", 0, 0, 4)]), counts));
+    reporter.positions(vec![position(99)]);
+    progress.follow(&reporter);
+    assert_eq!((total(&progress), progress.done), (Some(10), 4));
 }
