@@ -309,6 +309,7 @@ impl Reporter {
         let admitted = self.state().errors.admit((error.kind(), error.stage()), self.shared.clock.monotonic());
         if let Some(held_back) = admitted {
             let kind = kind_label(error.kind());
+            let held_back = Some(held_back).filter(|count| *count > 0);
             let stage = error.stage().map(tracing::field::display);
             tracing::warn!(kind, stage, error = error.chain(), held_back, "an attempt failed");
         }

@@ -1,6 +1,7 @@
 //! The program as a person or a script meets it: arguments, stdout, stderr, exit code.
 
 mod help;
+mod job;
 
 use std::process::{Command, Output};
 
