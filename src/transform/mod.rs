@@ -19,6 +19,7 @@ mod map_partitions;
 mod parallelize;
 mod print;
 mod rdd;
+mod reduce;
 mod reduce_by_key;
 mod runner;
 mod save_to_table;
