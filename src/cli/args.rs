@@ -101,7 +101,7 @@ pub struct JobArgs {
 #[derive(Debug, Clone, Args)]
 pub struct DemoArgs {
     /// How many records to produce.
-    #[arg(long, default_value_t = 100_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    #[arg(long, default_value_t = 1_000_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     pub records: u64,
 
     /// Into how many partitions.

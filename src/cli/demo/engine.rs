@@ -83,7 +83,7 @@ pub(super) struct Watch {
 }
 
 /// A batch line is shown for every so many batches, and for the first one after each kill.
-const SHOW_EVERY: i64 = 10;
+const SHOW_EVERY: i64 = 25;
 
 impl Watch {
     pub(super) fn new(database: PathBuf) -> Self {

@@ -28,10 +28,9 @@ use producer::Producer;
 use verdict::Recount;
 
 const TOPIC: &str = "orders";
-/// How long the child takes for all records, about: slow enough to watch, and to be killed on the way.
-const DURATION: Duration = Duration::from_secs(8);
-const BATCH_INTERVAL: Duration = Duration::from_millis(100);
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// So short that the engine is always in a batch: what a kill hits is work.
+const BATCH_INTERVAL: Duration = Duration::from_millis(10);
+const LOOK_EVERY: Duration = Duration::from_millis(3);
 /// The demo gives up after so long: its figures are for people who wait.
 const LIMIT: Duration = Duration::from_secs(300);
 
@@ -65,7 +64,7 @@ pub(super) async fn demo(args: DemoArgs, console: &Console) -> Result<CommandEnd
         args.partitions
     ));
     tell.line(&format!("{} records will be produced; the engine will be killed {} times", args.records, args.kills));
-    let job = job_file(work.path(), &servers, &args)?;
+    let job = job_file(work.path(), &servers)?;
     let started = clock.monotonic();
     let producer = Producer::start(&servers, args.records, args.partitions)?;
     let watch = run_engine(&args, work.path(), &job, &producer, &tell).await?;
@@ -109,10 +108,8 @@ fn report(args: &DemoArgs, watch: &Watch, recount: &Recount, elapsed: Duration) 
     }
 }
 
-/// The job file of the child: what a person would write, and a rate so that there is something to watch.
-fn job_file(folder: &Path, servers: &str, args: &DemoArgs) -> Result<std::path::PathBuf> {
-    let per_partition = args.records.div_ceil(u64::try_from(args.partitions).unwrap_or(1).max(1));
-    let rate = per_partition.div_ceil(DURATION.as_secs().max(1)).max(1);
+/// The job file of the child: what a person would write.
+fn job_file(folder: &Path, servers: &str) -> Result<std::path::PathBuf> {
     let text = format!(
         r#"name = "demo"
 [kafka]
@@ -121,7 +118,7 @@ topics = ["{TOPIC}"]
 isolation_level = "read_uncommitted"
 [stream]
 batch_interval = "{interval}ms"
-max_rate_per_partition = {rate}
+memory_max = "16MiB"
 [store]
 url = "sqlite:{database}"
 [report]
@@ -168,8 +165,14 @@ async fn run_engine(args: &DemoArgs, folder: &Path, job: &Path, producer: &Produ
         if committed >= args.records {
             break;
         }
-        // Even steps of progress, the last of them with work left.
-        if kills < args.kills && committed >= args.records / (args.kills + 1) * (kills + 1) {
+        // Even steps of progress, the last of them with work left: the producer stays half a step beyond the next kill.
+        let step = (args.records / (args.kills + 1)).max(1);
+        let next = step * (kills + 1);
+        producer.allow(if kills < args.kills { next + step / 2 } else { args.records });
+        if kills < args.kills && committed >= next {
+            // A little more work, and a moment that differs from kill to kill, so that it falls anywhere in a batch.
+            producer.allow(next + step * 3 / 4);
+            tokio::time::sleep(LOOK_EVERY * u32::try_from(kills % 5).unwrap_or(0)).await;
             if engine.kill()? {
                 watch.kills += 1;
             }

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Condvar, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
     time::Duration,
@@ -45,6 +45,7 @@ pub(super) struct Producer {
 struct Shared {
     committed: Mutex<BTreeMap<i32, i64>>,
     moved: Condvar,
+    allowed: AtomicU64,
     stop: AtomicBool,
 }
 
@@ -64,6 +65,12 @@ impl Producer {
     /// Tells how far each partition is committed: the producer may go on from there.
     pub(super) fn committed(&self, offsets: &BTreeMap<i32, i64>) {
         self.shared.committed.lock().unwrap_or_else(PoisonError::into_inner).clone_from(offsets);
+        self.shared.moved.notify_all();
+    }
+
+    /// Lets the producer go on up to so many records in all.
+    pub(super) fn allow(&self, records: u64) {
+        self.shared.allowed.store(records, Ordering::Relaxed);
         self.shared.moved.notify_all();
     }
 
@@ -93,7 +100,10 @@ fn produce(
     for id in 0..records {
         let partition = i32::try_from(id % u64::try_from(partitions).unwrap_or(1)).unwrap_or(0);
         let offset = i64::try_from(id / u64::try_from(partitions).unwrap_or(1)).unwrap_or(i64::MAX);
-        wait_for_room(shared, partition, offset);
+        if shared.allowed.load(Ordering::Relaxed) <= id {
+            producer.flush(Duration::from_secs(30)).map_err(failed)?;
+        }
+        wait_for_room(shared, id, partition, offset);
         if shared.stop.load(Ordering::Relaxed) {
             return Ok(());
         }
@@ -113,12 +123,17 @@ fn produce(
     producer.flush(Duration::from_secs(30)).map_err(failed)
 }
 
-/// Waits until the partition's log has room for the record at `offset`.
-fn wait_for_room(shared: &Shared, partition: i32, offset: i64) {
+/// Waits until record `id` may be produced and the partition's log has room for it at `offset`.
+fn wait_for_room(shared: &Shared, id: u64, partition: i32, offset: i64) {
     let full = |committed: &mut BTreeMap<i32, i64>| {
         let ahead = offset - committed.get(&partition).copied().unwrap_or(0);
-        ahead.saturating_mul(RECORD_BYTES) > AHEAD_BYTES_MAX && !shared.stop.load(Ordering::Relaxed)
+        let full = ahead.saturating_mul(RECORD_BYTES) > AHEAD_BYTES_MAX;
+        (full || shared.allowed.load(Ordering::Relaxed) <= id) && !shared.stop.load(Ordering::Relaxed)
     };
-    let committed = shared.committed.lock().unwrap_or_else(PoisonError::into_inner);
-    drop(shared.moved.wait_while(committed, full));
+    let mut committed = shared.committed.lock().unwrap_or_else(PoisonError::into_inner);
+    while full(&mut committed) {
+        // With a limit: what `allow` and `stop` change is not under this lock.
+        let waited = shared.moved.wait_timeout(committed, Duration::from_millis(5));
+        committed = waited.unwrap_or_else(PoisonError::into_inner).0;
+    }
 }
