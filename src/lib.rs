@@ -27,3 +27,8 @@ pub mod types;
 
 pub use error::{Error, ErrorKind, Result, Stage};
 pub use types::{BatchInfo, BatchTime, Offset, OffsetRange, Record, Timestamp, TopicPartition};
+
+/// The program of the README is a documentation test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

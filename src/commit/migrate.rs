@@ -15,7 +15,6 @@ pub(crate) struct Migration {
     /// Makes it.
     pub(crate) up: &'static str,
     /// Takes it away.
-    #[allow(dead_code, reason = "for the migrate command")]
     pub(crate) down: &'static str,
 }
 
@@ -98,7 +97,6 @@ pub(crate) fn refuse_pending(pending: &[Migration]) -> Result<()> {
 }
 
 /// What has to go, the newest first, so that nothing above `target` is left.
-#[allow(dead_code, reason = "for the migrate command")]
 pub(crate) fn to_remove(kind: StoreKind, applied: &[Applied], target: i64) -> Vec<&'static Migration> {
     let there = |migration: &&Migration| {
         migration.version > target && applied.iter().any(|have| have.version == migration.version)

@@ -12,19 +12,25 @@
 
 mod committer;
 mod identity;
+mod inspect;
 mod ledger;
 mod migrate;
 mod outputs;
 mod postgres;
 pub mod protocol;
+mod schema;
 mod settings;
 mod shell;
 mod sqlite;
 mod store;
 
 pub use committer::Committer;
+pub use inspect::{ApplicationInfo, Inspector, LedgerBatch, LedgerRange};
 pub use protocol::Ownership;
+pub use schema::{MigrationStatus, migrate_down, migrate_up, migration_status};
 pub use settings::{
     Commit, CommitOutcome, Migrate, Recovered, StoreHealth, StoreKind, StoreSettings, StoreUrl, StoredPosition,
     TableShape,
 };
+
+use schema::schema_of;

@@ -52,7 +52,7 @@ fn kind_of(state: &str) -> ErrorKind {
 
 /// The error for a statement of ours. No payload: a server's DETAIL and the message of a data error hold values, so neither
 /// is kept.
-pub(super) fn postgres_error(what: &str, error: sqlx::Error) -> Error {
+pub(in crate::commit) fn postgres_error(what: &str, error: sqlx::Error) -> Error {
     let Some(state) = state(&error) else {
         let kind = match &error {
             sqlx::Error::Configuration(_) => ErrorKind::Config,

@@ -15,11 +15,11 @@ mod write;
 use async_trait::async_trait;
 use sqlx::{PgConnection, Row, postgres::PgConnectOptions};
 
-use self::{
-    error::{answer, postgres_error},
-    owner::Unblock,
-    session::Session,
-    tables::Table,
+use self::{error::answer, owner::Unblock, session::Session, tables::Table};
+pub(super) use self::{
+    error::postgres_error,
+    schema::{applied, down, up},
+    session::options,
 };
 use super::{
     ledger::signed,
@@ -47,7 +47,7 @@ impl PostgresStore {
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config): the URL cannot be read.
     pub(super) fn new(settings: &StoreSettings) -> Result<Self> {
-        let options = session::options(settings)?;
+        let options = options(settings)?;
         let owner = String::from("host=? process_id=?");
         let settings = settings.clone();
         Ok(Self { settings, options, session: None, tables: Vec::new(), owner, prepared: false })

@@ -17,7 +17,7 @@ const CREATE: &str = "CREATE TABLE IF NOT EXISTS directstream.migrations (versio
      name text NOT NULL, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())";
 
 /// The migrations that the database has.
-pub(super) async fn applied(connection: &mut PgConnection) -> Result<Vec<Applied>> {
+pub(in crate::commit) async fn applied(connection: &mut PgConnection) -> Result<Vec<Applied>> {
     const EXISTS: &str = "SELECT pg_catalog.to_regclass('directstream.migrations') IS NOT NULL";
     const ALL: &str = "SELECT version, name, checksum FROM directstream.migrations ORDER BY version";
     let what = "cannot read the schema's version";
@@ -50,7 +50,7 @@ async fn run(connection: &mut PgConnection, sql: &'static str) -> Result<()> {
 }
 
 /// Applies what is missing, in one transaction under a lock. An error leaves the transaction to the end of the session.
-pub(super) async fn up(connection: &mut PgConnection) -> Result<&'static [Migration]> {
+pub(in crate::commit) async fn up(connection: &mut PgConnection) -> Result<&'static [Migration]> {
     const HAS_SCHEMA: &str = "SELECT pg_catalog.to_regnamespace('directstream') IS NOT NULL";
     const NOTE: &str = "INSERT INTO directstream.migrations (version, name, checksum) VALUES ($1, $2, $3)";
     let what = "cannot migrate the store";
@@ -73,9 +73,8 @@ pub(super) async fn up(connection: &mut PgConnection) -> Result<&'static [Migrat
     Ok(pending)
 }
 
-#[allow(dead_code, reason = "for the migrate command")]
 /// Takes everything above `target` away, in one transaction under the lock; what was taken away.
-pub(super) async fn down(connection: &mut PgConnection, target: i64) -> Result<Vec<&'static Migration>> {
+pub(in crate::commit) async fn down(connection: &mut PgConnection, target: i64) -> Result<Vec<&'static Migration>> {
     run(connection, "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await?;
     run(connection, LOCK).await?;
     let have = applied(connection).await?;

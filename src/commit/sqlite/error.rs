@@ -14,7 +14,7 @@ pub(super) fn is_busy(error: &sqlx::Error) -> bool {
 }
 
 /// The error for a statement of ours. SQLite's own texts name tables, columns and constraints, never values.
-pub(super) fn sqlite_error(what: &str, error: sqlx::Error) -> Error {
+pub(in crate::commit) fn sqlite_error(what: &str, error: sqlx::Error) -> Error {
     let kind = match primary(&error) {
         // BUSY, LOCKED, READONLY, IOERR, FULL, CANTOPEN, PROTOCOL, NOMEM, INTERRUPT
         Some(5 | 6 | 7 | 8 | 9 | 10 | 13 | 14 | 15) => ErrorKind::Unavailable,

@@ -19,10 +19,10 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous},
 };
 
-use self::{
-    error::{is_busy, sqlite_error},
-    owner::OwnerFile,
-    tables::Table,
+use self::{error::is_busy, owner::OwnerFile, tables::Table};
+pub(super) use self::{
+    error::sqlite_error,
+    schema::{applied, down, up},
 };
 use super::{
     identity::{self, Identity},

@@ -33,7 +33,7 @@ pub(super) async fn check_durability(connection: &mut SqliteConnection) -> Resul
 }
 
 /// The migrations that the file has.
-pub(super) async fn applied(connection: &mut SqliteConnection) -> Result<Vec<Applied>> {
+pub(in crate::commit) async fn applied(connection: &mut SqliteConnection) -> Result<Vec<Applied>> {
     const EXISTS: &str = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'directstream_migrations'";
     const ALL: &str = "SELECT version, name, checksum FROM directstream_migrations ORDER BY version";
     let failed = |error| sqlite_error("cannot read the schema's version", error);
@@ -66,7 +66,7 @@ pub(super) async fn bring_up(connection: &mut SqliteConnection, migrate: Migrate
 }
 
 /// Applies what is missing, in one transaction under the file's lock; the names of what was applied.
-pub(super) async fn up(connection: &mut SqliteConnection) -> Result<Vec<&'static Migration>> {
+pub(in crate::commit) async fn up(connection: &mut SqliteConnection) -> Result<Vec<&'static Migration>> {
     begin(connection).await?;
     let done = up_locked(connection).await;
     end(connection, done).await
@@ -90,15 +90,13 @@ async fn up_locked(connection: &mut SqliteConnection) -> Result<Vec<&'static Mig
     Ok(pending.iter().collect())
 }
 
-#[allow(dead_code, reason = "for the migrate command")]
 /// Takes everything above `target` away, in one transaction; the names of what was taken away.
-pub(super) async fn down(connection: &mut SqliteConnection, target: i64) -> Result<Vec<&'static Migration>> {
+pub(in crate::commit) async fn down(connection: &mut SqliteConnection, target: i64) -> Result<Vec<&'static Migration>> {
     begin(connection).await?;
     let done = down_locked(connection, target).await;
     end(connection, done).await
 }
 
-#[allow(dead_code, reason = "for the migrate command")]
 async fn down_locked(connection: &mut SqliteConnection, target: i64) -> Result<Vec<&'static Migration>> {
     let failed = |error| sqlite_error("cannot migrate the store down", error);
     let have = applied(connection).await?;

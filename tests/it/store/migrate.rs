@@ -1,1 +1,150 @@
-//! Migrations.
+//! The store's own tables: made at start, taken away again, refused when they are newer; and looked at from outside.
+
+use directstream::{
+    ErrorKind,
+    commit::{Inspector, Migrate, StoreSettings, migrate_down, migrate_up, migration_status},
+};
+
+use super::{
+    on_every_store,
+    world::{APPLICATION, World, at, batch, committed, line_batch, line_rows, lines, moved, position},
+};
+
+on_every_store! {
+    up_down_and_up_again,
+    a_newer_schema_is_refused_with_both_versions,
+    an_older_schema_is_refused_when_migrating_is_off,
+    processes_that_start_together_migrate_once,
+    the_inspector_reads_while_the_job_runs,
+    the_ledger_forgets_old_batches_and_keeps_enough,
+    dead_letters_and_lost_ranges_are_kept_whole,
+}
+
+async fn up_down_and_up_again(world: World) {
+    let url = world.url().parse().unwrap();
+    assert!(migration_status(&url).await.is_err() || migration_status(&url).await.unwrap().iter().all(|m| !m.applied));
+    let (committer, _) = world.start(vec![lines()]).await;
+    committer.initialize_positions(vec![position(0, 1)]).await.unwrap();
+    committer.stop().await;
+    assert!(migration_status(&url).await.unwrap().iter().all(|migration| migration.applied));
+    assert!(migrate_up(&url).await.unwrap().is_empty());
+    assert_eq!(migrate_down(&url, 1).await.unwrap(), [2]);
+    assert_eq!(migrate_down(&url, 0).await.unwrap(), [1]);
+    assert_eq!(migrate_up(&url).await.unwrap(), [1, 2]);
+    assert_eq!(world.count(&world.own("applications")).await, 0);
+}
+
+async fn a_newer_schema_is_refused_with_both_versions(world: World) {
+    let (committer, _) = world.start(vec![lines()]).await;
+    committer.stop().await;
+    let sql = format!("INSERT INTO {} (version, name, checksum) VALUES (99, 'later', '')", world.own("migrations"));
+    world.execute(&sql).await;
+    let error = world.try_start(world.settings()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(error.to_string().contains("schema=99 program=2"), "{error}");
+    let url = world.url().parse().unwrap();
+    assert_eq!(migrate_down(&url, 0).await.unwrap_err().kind(), ErrorKind::Config);
+}
+
+async fn an_older_schema_is_refused_when_migrating_is_off(world: World) {
+    let settings = || StoreSettings { migrate: Migrate::Off, ..world.settings() };
+    let error = world.try_start(settings()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(error.to_string().contains("migrate up"), "{error}");
+    migrate_up(&world.url().parse().unwrap()).await.unwrap();
+    world.try_start(settings()).await.unwrap().0.stop().await;
+}
+
+async fn processes_that_start_together_migrate_once(world: World) {
+    let start = |number: u32| {
+        let settings = StoreSettings { application: format!("job{number}"), ..world.settings() };
+        world.try_start(settings)
+    };
+    let started = tokio::join!(start(1), start(2), start(3));
+    assert!(started.0.is_ok() && started.1.is_ok() && started.2.is_ok(), "{started:?}");
+    assert_eq!(world.count(&world.own("migrations")).await, 2);
+}
+
+async fn the_inspector_reads_while_the_job_runs(world: World) {
+    let (committer, recovered) = world.start(vec![lines()]).await;
+    committer.initialize_positions(vec![position(0, 0), position(10, 0), position(9, 0)]).await.unwrap();
+    for seq in 1..=3_u32 {
+        let from = i64::from(seq - 1) * 10;
+        committed(committer.commit(line_batch(&recovered.tables[0], seq.into(), from, from + 10)).await.unwrap());
+    }
+    let mut inspector = Inspector::open(&world.url().parse().unwrap(), APPLICATION).await.unwrap();
+    let application = inspector.application().await.unwrap().unwrap();
+    assert_eq!((application.epoch, application.batch_seq), (1, 3));
+    assert_eq!(application.last_batch_time.unwrap().as_ms(), 1_700_000_000_003);
+    assert_eq!(application.process_id, Some(std::process::id().into()));
+    assert!(application.owner.is_some() && application.seen_at_ms.unwrap() > 1_700_000_000_000);
+    let offsets: Vec<_> = inspector.offsets().await.unwrap();
+    assert_eq!(offsets, [position(0, 30), position(9, 0), position(10, 0)]);
+    let batches = inspector.batches(2).await.unwrap();
+    assert_eq!(batches.iter().map(|batch| batch.batch_seq).collect::<Vec<_>>(), [2, 3]);
+    assert_eq!(batches[0].ranges[0].range, moved(0, 10, 20).range);
+    assert_eq!(batches[0].ranges[0].counts, moved(0, 10, 20).counts);
+    assert_eq!((batches[1].records, batches[1].rows, batches[1].epoch), (10, 10, 1));
+    assert!(batches[1].committed_at_ms >= 1_700_000_000_003);
+    committer.stop().await;
+    assert_eq!(inspector.application().await.unwrap().unwrap().owner, None);
+}
+
+async fn the_ledger_forgets_old_batches_and_keeps_enough(world: World) {
+    let settings = StoreSettings {
+        tables: vec![lines()],
+        ledger_retention: std::time::Duration::ZERO,
+        ledger_batches_min: 5,
+        ..world.settings()
+    };
+    let (committer, recovered) = world.try_start(settings).await.unwrap();
+    committer.initialize_positions(vec![position(0, 0)]).await.unwrap();
+    for seq in 1..=20_u32 {
+        let from = i64::from(seq - 1);
+        committed(committer.commit(line_batch(&recovered.tables[0], seq.into(), from, from + 1)).await.unwrap());
+    }
+    // After batch 20: those up to 15 are gone.
+    assert_eq!(world.number(&format!("SELECT min(batch_seq) FROM {}", world.own("batches"))).await, 16);
+    assert_eq!(world.count(&world.own("batch_ranges")).await, 5);
+    committer.stop().await;
+}
+
+async fn dead_letters_and_lost_ranges_are_kept_whole(world: World) {
+    use directstream::types::{DeadLetter, DeadLetterStage, LostRange, LostRangeReason};
+    let (committer, recovered) = world.start(vec![lines()]).await;
+    committer.initialize_positions(vec![position(0, 0)]).await.unwrap();
+    let letter = |offset: i64, timestamp_ms| DeadLetter {
+        topic_partition: moved(0, 0, 1).range.topic_partition,
+        offset: at(offset),
+        stage: DeadLetterStage::Convert,
+        reason: "not \0 a number".into(),
+        output: Some("lines".into()),
+        key: None,
+        value: Some(vec![0, 159, 146, 150]),
+        headers: "[[\"trace\",\"AAE=\"]]".into(),
+        timestamp_ms,
+    };
+    let mut first = batch(1, vec![moved(0, 50, 60)], vec![line_rows(&recovered.tables[0], 0, 8)]);
+    first.ranges[0].expected = Some(at(0));
+    first.dead_letters = vec![letter(52, Some(1_700_000_000_123)), letter(53, Some(i64::MIN))];
+    first.lost_ranges.push(LostRange {
+        topic_partition: moved(0, 0, 1).range.topic_partition,
+        from_offset: at(0),
+        until_offset: Some(at(50)),
+        reason: LostRangeReason::Retention,
+        topic_id: None,
+    });
+    committed(committer.commit(first).await.unwrap());
+    let letters = world.own("dead_letters");
+    let whole = format!(
+        "{letters} WHERE \"offset\" = 52 AND stage = 'convert' AND output = 'lines' AND key IS NULL \
+         AND length(value) = 4 AND timestamp IS NOT NULL AND batch_seq = 1"
+    );
+    assert_eq!(world.count(&whole).await, 1);
+    assert_eq!(world.count(&format!("{letters} WHERE \"offset\" = 53 AND timestamp IS NULL")).await, 1);
+    let lost =
+        format!("{} WHERE from_offset = 0 AND until_offset = 50 AND reason = 'retention'", world.own("lost_ranges"));
+    assert_eq!(world.count(&lost).await, 1);
+    assert_eq!(world.number(&format!("SELECT dead_letters + lost_ranges FROM {}", world.own("batches"))).await, 3);
+    committer.stop().await;
+}

@@ -1,6 +1,7 @@
 //! The store suite: what every store has to do, run on each of them.
 
 mod commit;
+mod cutter;
 mod migrate;
 mod owner;
 mod postgres;

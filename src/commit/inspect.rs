@@ -1,0 +1,291 @@
+//! Looking at a store from outside: offsets, ledger, owner. Plain reads on a connection of their own; a job that runs is not
+//! disturbed, and one that is fenced or stopped can be looked at as well.
+
+use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
+use uuid::Uuid;
+
+use super::{
+    ledger::unsigned,
+    postgres, schema_of,
+    settings::{StoreKind, StoreSettings, StoreUrl, StoredPosition},
+    sqlite,
+};
+use crate::{
+    error::{Error, Result},
+    types::{BatchTime, Offset, OffsetRange, RangeCounts, TopicId, TopicPartition},
+};
+
+/// An application's row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApplicationInfo {
+    /// The epoch.
+    pub epoch: u64,
+    /// The last committed batch; 0 if there is none.
+    pub batch_seq: u64,
+    /// Its time.
+    pub last_batch_time: Option<BatchTime>,
+    /// The owner, if there is one. Whether it is alive is another question.
+    pub owner: Option<Uuid>,
+    /// The machine of the last owner.
+    pub host: Option<String>,
+    /// Its process id.
+    pub process_id: Option<i64>,
+    /// When it was last seen: milliseconds since 1970-01-01 UTC, by the database's clock.
+    pub seen_at_ms: Option<i64>,
+    /// Kafka's cluster.
+    pub cluster_id: Option<String>,
+    /// The program that started last.
+    pub build: Option<String>,
+    /// The batch interval of the last start.
+    pub interval_ms: Option<i64>,
+}
+
+/// A committed batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerBatch {
+    /// Its number.
+    pub batch_seq: u64,
+    /// Its time.
+    pub batch_time: BatchTime,
+    /// The epoch it was committed under.
+    pub epoch: u64,
+    /// Records read.
+    pub records: u64,
+    /// Offsets without a record.
+    pub gaps: u64,
+    /// Bytes of keys and values.
+    pub bytes: u64,
+    /// Rows written to output tables.
+    pub rows: u64,
+    /// Records refused.
+    pub dead_letters: u64,
+    /// Ranges skipped because Kafka had lost them.
+    pub lost_ranges: u64,
+    /// When processing started: milliseconds since 1970-01-01 UTC.
+    pub processing_started_ms: i64,
+    /// When it was committed, by the database's clock: milliseconds since 1970-01-01 UTC.
+    pub committed_at_ms: i64,
+    /// The program that committed it.
+    pub build: String,
+    /// Its ranges that are not empty, in the order of topic and partition.
+    pub ranges: Vec<LedgerRange>,
+}
+
+/// A range of a committed batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerRange {
+    /// The range.
+    pub range: OffsetRange,
+    /// The topic's id, if known.
+    pub topic_id: Option<TopicId>,
+    /// What reading it found.
+    pub counts: RangeCounts,
+}
+
+/// A read-only connection to a store.
+#[derive(Debug)]
+pub struct Inspector {
+    connection: Link,
+    application: String,
+}
+
+#[derive(Debug)]
+enum Link {
+    Postgres(Box<PgConnection>),
+    Sqlite(Box<SqliteConnection>),
+}
+
+/// Runs a query on either store. `{}` in it is the prefix of our tables.
+macro_rules! fetch {
+    ($link:expr, $what:expr, $tuple:ty, $sql:expr $(, $bind:expr)*) => {
+        match $link {
+            Link::Postgres(link) => sqlx::query_as::<_, $tuple>(AssertSqlSafe($sql.replace("{}", "directstream.")))
+                $(.bind($bind))*.fetch_all(&mut **link).await.map_err(|error| postgres::postgres_error($what, error)),
+            Link::Sqlite(link) => sqlx::query_as::<_, $tuple>(AssertSqlSafe($sql.replace("{}", "directstream_")))
+                $(.bind($bind))*.fetch_all(&mut **link).await.map_err(|error| sqlite::sqlite_error($what, error)),
+        }
+    };
+}
+
+type ApplicationRow = (
+    i64,
+    i64,
+    Option<i64>,
+    Option<String>,
+    Option<String>,
+    Option<i64>,
+    Option<i64>,
+    Option<String>,
+    Option<String>,
+    Option<i64>,
+);
+type PositionRow = (String, i32, i64, Option<String>, Option<i32>);
+type BatchRow = (i64, i64, i64, i64, i64, i64, i64, i64, i64, i64, i64, String);
+type RangeRow = (i64, String, i32, i64, i64, i64, i64, i64, i64, Option<String>, Option<i32>);
+
+impl Inspector {
+    /// Connects; changes nothing, and does not migrate.
+    ///
+    /// # Errors
+    /// [`Config`](crate::ErrorKind::Config) if the URL cannot be used or the schema is not the one of this program,
+    /// [`Unavailable`](crate::ErrorKind::Unavailable) if the store does not answer.
+    pub async fn open(url: &StoreUrl, application: &str) -> Result<Self> {
+        let settings = StoreSettings::new(url.clone(), application);
+        let what = format!("cannot connect to the store url={url}");
+        let connection = match url.kind() {
+            StoreKind::Postgres => {
+                let link = PgConnection::connect_with(&postgres::options(&settings)?).await;
+                Link::Postgres(Box::new(link.map_err(|error| postgres::postgres_error(&what, error))?))
+            }
+            StoreKind::Sqlite => {
+                let options = sqlite::options(&settings)?.create_if_missing(false);
+                let link = SqliteConnection::connect_with(&options).await;
+                Link::Sqlite(Box::new(link.map_err(|error| sqlite::sqlite_error(&what, error))?))
+            }
+        };
+        let mut inspector = Self { connection, application: application.to_owned() };
+        let applied = match &mut inspector.connection {
+            Link::Postgres(link) => postgres::applied(link).await?,
+            Link::Sqlite(link) => sqlite::applied(link).await?,
+        };
+        schema_of(url.kind(), &applied)?;
+        Ok(inspector)
+    }
+
+    /// An expression for milliseconds since 1970-01-01 UTC.
+    fn ms(&self, column: &str) -> String {
+        match self.connection {
+            Link::Postgres(_) => format!("(extract(epoch FROM {column}) * 1000)::bigint"),
+            Link::Sqlite(_) => {
+                format!("CAST(strftime('%s', {column}) AS INTEGER) * 1000 + CAST(substr({column}, 21, 3) AS INTEGER)")
+            }
+        }
+    }
+
+    /// The application's row; `None` if the store does not know it.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn application(&mut self) -> Result<Option<ApplicationInfo>> {
+        let sql = format!(
+            "SELECT epoch, batch_seq, {}, CAST(owner AS text), host, process_id, {}, cluster_id, build, interval_ms \
+             FROM {{}}applications WHERE application = $1",
+            self.ms("last_batch_time"),
+            self.ms("seen_at")
+        );
+        let what = "cannot read the application's row";
+        let rows = fetch!(&mut self.connection, what, ApplicationRow, sql, &self.application)?;
+        let Some(row) = rows.into_iter().next() else { return Ok(None) };
+        let (epoch, batch_seq, last, owner, host, process_id, seen_at_ms, cluster_id, build, interval_ms) = row;
+        let owner = match owner {
+            Some(text) => Some(text.parse().map_err(|_| Error::corrupt("the stored owner is no uuid"))?),
+            None => None,
+        };
+        Ok(Some(ApplicationInfo {
+            epoch: unsigned("epoch", epoch)?,
+            batch_seq: unsigned("batch_seq", batch_seq)?,
+            last_batch_time: last.map(BatchTime::from_ms),
+            owner,
+            host,
+            process_id,
+            seen_at_ms,
+            cluster_id,
+            build,
+            interval_ms,
+        }))
+    }
+
+    /// The committed positions, in the order of topic and partition.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn offsets(&mut self) -> Result<Vec<StoredPosition>> {
+        let sql = "SELECT topic, partition, until_offset, topic_id, leader_epoch FROM {}offsets WHERE application = $1";
+        let what = "cannot read the stored positions";
+        let rows = fetch!(&mut self.connection, what, PositionRow, sql, &self.application)?;
+        let mut positions = Vec::with_capacity(rows.len());
+        for (topic, partition, until, topic_id, leader_epoch) in rows {
+            positions.push(StoredPosition {
+                topic_partition: TopicPartition::new(topic, partition),
+                topic_id: topic_id.map(TopicId::new),
+                until_offset: offset(until)?,
+                leader_epoch,
+            });
+        }
+        positions.sort_by(|a, b| a.topic_partition.cmp(&b.topic_partition));
+        Ok(positions)
+    }
+
+    /// The last batches of the ledger with their ranges, the oldest first.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn batches(&mut self, last: u32) -> Result<Vec<LedgerBatch>> {
+        let sql = format!(
+            "SELECT batch_seq, {}, epoch, records, gaps, bytes, rows, dead_letters, lost_ranges, {}, {}, build \
+             FROM {{}}batches WHERE application = $1 ORDER BY batch_seq DESC LIMIT $2",
+            self.ms("batch_time"),
+            self.ms("processing_started_at"),
+            self.ms("committed_at")
+        );
+        let what = "cannot read the ledger";
+        let rows = fetch!(&mut self.connection, what, BatchRow, sql, &self.application, i64::from(last))?;
+        let mut batches = rows.into_iter().rev().map(ledger_batch).collect::<Result<Vec<_>>>()?;
+        let (Some(first), Some(newest)) = (batches.first(), batches.last()) else { return Ok(batches) };
+        // Bounded on both sides: a running job adds batches, and forgets old ones, between the two reads.
+        let (from, until) = (super::ledger::signed(first.batch_seq), super::ledger::signed(newest.batch_seq));
+        let sql = "SELECT batch_seq, topic, partition, from_offset, until_offset, records, gaps, bytes, checksum, topic_id, \
+             leader_epoch FROM {}batch_ranges WHERE application = $1 AND batch_seq BETWEEN $2 AND $3";
+        let ranges = fetch!(&mut self.connection, what, RangeRow, sql, &self.application, from, until)?;
+        for row in ranges {
+            let (batch_seq, range) = ledger_range(row)?;
+            if let Some(batch) = batches.iter_mut().find(|batch| batch.batch_seq == batch_seq) {
+                batch.ranges.push(range);
+            }
+        }
+        for batch in &mut batches {
+            batch.ranges.sort_by(|a, b| a.range.cmp(&b.range));
+        }
+        Ok(batches)
+    }
+}
+
+fn offset(stored: i64) -> Result<Offset> {
+    Offset::new(stored).ok_or_else(|| Error::corrupt("a stored offset is negative"))
+}
+
+fn ledger_batch(row: BatchRow) -> Result<LedgerBatch> {
+    let (batch_seq, time, epoch, records, gaps, bytes, rows, dead_letters, lost_ranges, started, committed, build) =
+        row;
+    Ok(LedgerBatch {
+        batch_seq: unsigned("batch_seq", batch_seq)?,
+        batch_time: BatchTime::from_ms(time),
+        epoch: unsigned("epoch", epoch)?,
+        records: unsigned("records", records)?,
+        gaps: unsigned("gaps", gaps)?,
+        bytes: unsigned("bytes", bytes)?,
+        rows: unsigned("rows", rows)?,
+        dead_letters: unsigned("dead_letters", dead_letters)?,
+        lost_ranges: unsigned("lost_ranges", lost_ranges)?,
+        processing_started_ms: started,
+        committed_at_ms: committed,
+        build,
+        ranges: Vec::new(),
+    })
+}
+
+fn ledger_range(row: RangeRow) -> Result<(u64, LedgerRange)> {
+    let (batch_seq, topic, partition, from, until, records, gaps, bytes, checksum, topic_id, leader_epoch) = row;
+    let range = LedgerRange {
+        range: OffsetRange::new(TopicPartition::new(topic, partition), offset(from)?, offset(until)?),
+        topic_id: topic_id.map(TopicId::new),
+        counts: RangeCounts {
+            records: unsigned("records", records)?,
+            gaps: unsigned("gaps", gaps)?,
+            bytes: unsigned("bytes", bytes)?,
+            checksum: checksum.cast_unsigned(),
+            leader_epoch,
+        },
+    };
+    Ok((unsigned("batch_seq", batch_seq)?, range))
+}

@@ -1,0 +1,96 @@
+//! The migrate command's face: up, down and status of the store's own tables.
+
+use sqlx::{Connection, PgConnection, SqliteConnection};
+
+use super::{
+    migrate::{self, Applied, Migration},
+    postgres,
+    settings::{StoreKind, StoreSettings, StoreUrl},
+    sqlite,
+};
+use crate::error::{Error, Result};
+
+/// A migration of this program, and whether the store has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MigrationStatus {
+    /// Its number.
+    pub version: i64,
+    /// What it is about.
+    pub name: String,
+    /// Whether the store has it.
+    pub applied: bool,
+}
+
+enum Link {
+    Postgres(Box<PgConnection>),
+    Sqlite(Box<SqliteConnection>),
+}
+
+async fn connect(url: &StoreUrl) -> Result<Link> {
+    let settings = StoreSettings::new(url.clone(), "migrate");
+    let what = format!("cannot connect to the store url={url}");
+    Ok(match url.kind() {
+        StoreKind::Postgres => {
+            let link = PgConnection::connect_with(&postgres::options(&settings)?).await;
+            Link::Postgres(Box::new(link.map_err(|error| postgres::postgres_error(&what, error))?))
+        }
+        StoreKind::Sqlite => {
+            let link = SqliteConnection::connect_with(&sqlite::options(&settings)?).await;
+            Link::Sqlite(Box::new(link.map_err(|error| sqlite::sqlite_error(&what, error))?))
+        }
+    })
+}
+
+/// Which migrations there are, and which of them the store has.
+///
+/// # Errors
+/// [`Config`](crate::ErrorKind::Config) if the store is newer than this program or was made by other texts,
+/// [`Unavailable`](crate::ErrorKind::Unavailable) if it does not answer.
+pub async fn migration_status(url: &StoreUrl) -> Result<Vec<MigrationStatus>> {
+    let applied = match &mut connect(url).await? {
+        Link::Postgres(link) => postgres::applied(link).await?,
+        Link::Sqlite(link) => sqlite::applied(link).await?,
+    };
+    migrate::pending(url.kind(), &applied)?;
+    let status = |known: &Migration| MigrationStatus {
+        version: known.version,
+        name: known.name.to_owned(),
+        applied: applied.iter().any(|have| have.version == known.version),
+    };
+    Ok(migrate::embedded(url.kind()).iter().map(status).collect())
+}
+
+/// Brings the store's own tables up to date, in one transaction under a lock; the numbers of what was applied.
+///
+/// # Errors
+/// As [`migration_status`].
+pub async fn migrate_up(url: &StoreUrl) -> Result<Vec<i64>> {
+    let done: Vec<&Migration> = match &mut connect(url).await? {
+        Link::Postgres(link) => postgres::up(link).await?.iter().collect(),
+        Link::Sqlite(link) => sqlite::up(link).await?,
+    };
+    Ok(done.iter().map(|migration| migration.version).collect())
+}
+
+/// Takes away every migration above `target`, the newest first, in one transaction under a lock: what its tables hold is
+/// lost. The numbers of what was taken away.
+///
+/// # Errors
+/// As [`migration_status`].
+pub async fn migrate_down(url: &StoreUrl, target: i64) -> Result<Vec<i64>> {
+    let done = match &mut connect(url).await? {
+        Link::Postgres(link) => postgres::down(link, target).await?,
+        Link::Sqlite(link) => sqlite::down(link, target).await?,
+    };
+    Ok(done.iter().map(|migration| migration.version).collect())
+}
+
+/// Refuses a store that cannot be read with this program's statements.
+pub(super) fn schema_of(kind: StoreKind, applied: &[Applied]) -> Result<()> {
+    if applied.is_empty() {
+        return Err(Error::config(
+            "the store has no tables of ours yet: run the job once, or `directstream migrate up`",
+        ));
+    }
+    migrate::refuse_pending(migrate::pending(kind, applied)?)
+}
