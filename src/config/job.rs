@@ -248,7 +248,7 @@ impl Migrate {
 /// `[report]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReportConfig {
-    /// Where metrics, health and the web page are served; `None` is nowhere.
+    /// Where metrics and health are served; `None` is nowhere.
     pub listen: Option<SocketAddr>,
     /// A copy of the committed offsets for tools that read consumer groups.
     pub consumer_group: Option<ConsumerGroupMirror>,

@@ -51,7 +51,7 @@ macro_rules! keys {
 
 keys! {
     "name", "string", Required,
-    "The application id. Offsets, ledger, state and dead letters are kept under it; two running jobs never share one.",
+    "The application id. Offsets, ledger and dead letters are kept under it; two running jobs never share one.",
     "Another name is another application: it begins anew.",
     "group.id, spark.app.name", "\"orders\"";
 
@@ -151,8 +151,8 @@ keys! {
     "`off`: only `directstream migrate` does it, with a role that may.",
     "", "\"off\"";
     "store.ledger_retention", "string: duration, from 1m", Is("30d"),
-    "How long the ledger keeps its batches; never shorter than windows need.",
-    "Longer: `verify` and `batches` reach further back. Shorter: a smaller database.",
+    "How long the ledger keeps its batches; the last 100 stay in any case.",
+    "Longer: `batches` reaches further back. Shorter: a smaller database.",
     "spark.streaming.ui.retainedBatches", "\"7d\"";
 
     "output", "list of tables", Required,
@@ -197,7 +197,7 @@ keys! {
     "", "\"add\"";
 
     "report.listen", "string: `address:port` or `off`", Is("127.0.0.1:9464"),
-    "Where `/metrics`, `/healthz`, `/readyz` and the web page are served.",
+    "Where `/metrics`, `/healthz` and `/readyz` are served.",
     "An address other than the loopback one lets other machines read them.",
     "spark.ui.port", "\"127.0.0.1:9465\"";
     "report.consumer_group", "table", Unset,

@@ -12,7 +12,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<ReportConfig> {
         None => Some(ReportConfig::default().listen),
         Some(found) => found.parse(listen).inspect(|listen| {
             if listen.is_some_and(|address| !address.ip().is_loopback()) {
-                found.warn("other machines can read metrics and the web page here, without a password");
+                found.warn("other machines can read metrics and health here, without a password");
             }
         }),
     };
