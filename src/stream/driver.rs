@@ -166,7 +166,7 @@ impl Driver {
                 () = asked_to_stop(stop) => return Ok(true),
                 () = &mut until => return Ok(false),
                 _ = health.changed() => {}
-                settled = settled(&mut self.pending), if self.pending.is_some() => self.finish_commit(settled?)?,
+                settled = settled(&mut self.pending), if self.pending.is_some() => self.finish_commit(settled)?,
                 () = &mut check => {}
             }
         }
@@ -333,10 +333,19 @@ impl Driver {
             input.records = Some(commit.ranges.iter().map(|range| range.counts.records).sum());
         }
         self.advance(&commit, progress.batch.batch_time);
+        self.report_memory(&commit);
         let rows = commit.tables.iter().flat_map(|table| &table.chunks).map(|chunk| chunk.rows).sum();
         let counts = BatchCounts::of(&commit, rows);
         self.pending = Some(Pending::start(self.committer.clone(), commit, progress, counts, stop.clone()));
         Ok(Turn::Committing { cut_short: false })
+    }
+
+    /// The rows that wait for their commit and the records that are prefetched, of the one budget.
+    fn report_memory(&self, commit: &BatchCommit) {
+        let queued = self.workshop.reader.queued_bytes();
+        let rows: usize = commit.tables.iter().flat_map(|table| &table.chunks).map(|chunk| chunk.bytes.len()).sum();
+        self.reporter.read_queued(queued);
+        self.reporter.memory(queued.saturating_add(rows as u64), self.stream.memory_max);
     }
 
     /// A topic that was deleted and created again between plan and commit: its records may be the new topic's.
@@ -398,19 +407,20 @@ impl Driver {
             Some(pending) => pending.settled().await,
             None => return Ok(()),
         };
-        match settled {
-            Ok(settled) => self.finish_commit(settled),
-            Err(error) => {
-                self.pending = None;
-                Err(error.at(Stage::Commit))
-            }
-        }
+        self.finish_commit(settled)
     }
 
-    fn finish_commit(&mut self, settled: Settled) -> Result<()> {
+    /// Takes the end of the commit under way. It is told once: asking an ended commit again would be a defect.
+    fn finish_commit(&mut self, settled: Result<Settled>) -> Result<()> {
         let Some(Pending { progress, counts, .. }) = self.pending.take() else { return Ok(()) };
         match settled {
-            Settled::Committed(commit) => {
+            Err(error) => {
+                let error = error.at(Stage::Commit);
+                let outcome = BatchOutcome::Failed;
+                self.reporter.batch_completed(&CompletedBatch { progress, outcome, counts, commit_time: None });
+                Err(error)
+            }
+            Ok(Settled::Committed(commit)) => {
                 self.conflicts = 0;
                 for range in progress.batch.ranges.iter() {
                     if let Some(place) = self.places.get_mut(&range.topic_partition) {
@@ -425,7 +435,7 @@ impl Driver {
                 Ok(())
             }
             // Somebody moved the offsets: planned again once from what is stored, then given up.
-            Settled::Conflict(positions) => {
+            Ok(Settled::Conflict(positions)) => {
                 self.conflicts += 1;
                 let seq = progress.batch.batch_seq;
                 let outcome = BatchOutcome::Dropped;

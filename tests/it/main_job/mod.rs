@@ -2,5 +2,6 @@
 
 mod demo;
 mod kills;
+mod partitions;
 mod process;
 mod tables;

@@ -85,6 +85,12 @@ impl Tables {
         rows.into_iter().collect()
     }
 
+    /// Rows of the table `counts`: partition and number.
+    pub(crate) async fn counts(&self) -> BTreeMap<i64, i64> {
+        let rows: Vec<(i64, i64)> = self.rows("SELECT part, n FROM counts".to_owned()).await.unwrap();
+        rows.into_iter().collect()
+    }
+
     /// The ledger's ranges in the order of batches: batch, partition, from, until, records, gaps.
     pub(crate) async fn ranges(&self) -> Vec<(i64, i64, i64, i64, i64, i64)> {
         let wide = |column: &str| format!("CAST({column} AS bigint)");
