@@ -6,18 +6,30 @@ use sqlx::postgres::PgDatabaseError;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// The longest that one answer may take. The server ends its statements before that (`statement_timeout`), so what runs into
-/// this is a server or a network that is gone: the future is dropped together with the connection it owns, which closes the
-/// socket. From `BEGIN` on that is a doubt like any other lost answer, and is settled as one.
-const ANSWER_WITHIN: Duration = Duration::from_secs(330);
+/// How long an answer may take to a statement that has little to do: above the server's `lock_timeout`, so that a lock is
+/// told as one.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// The same for statements that move rows or run user code: above the server's `statement_timeout`.
+const LONG_ANSWER_WITHIN: Duration = Duration::from_secs(330);
 
-/// Waits for an answer; see [`ANSWER_WITHIN`].
+/// Waits for an answer, but not for ever: a network can fall silent, and the server's own time-outs are then told to nobody.
+///
+/// This does not cancel a transaction. The future is dropped together with the connection that it took, which closes the
+/// socket; from `BEGIN` on, `COMMIT` included, that is a doubt like any other lost answer, and is settled as one: if the server
+/// is merely slow, the settling write waits for it.
 pub(super) async fn answer<T>(what: &str, future: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T> {
-    match tokio::time::timeout(ANSWER_WITHIN, future).await {
+    within(ANSWER_WITHIN, what, future).await
+}
+
+/// [`answer`] for statements that may have much to do.
+pub(super) async fn long_answer<T>(what: &str, future: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T> {
+    within(LONG_ANSWER_WITHIN, what, future).await
+}
+
+async fn within<T>(limit: Duration, what: &str, future: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T> {
+    match tokio::time::timeout(limit, future).await {
         Ok(done) => done.map_err(|error| postgres_error(what, error)),
-        Err(_) => {
-            Err(Error::unavailable(format!("{what}: the server did not answer seconds={}", ANSWER_WITHIN.as_secs())))
-        }
+        Err(_) => Err(Error::unavailable(format!("{what}: the server did not answer seconds={}", limit.as_secs()))),
     }
 }
 

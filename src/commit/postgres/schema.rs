@@ -7,7 +7,7 @@ use super::{
         migrate::{self, Applied, Migration},
         settings::{Migrate, StoreKind},
     },
-    error::{answer, postgres_error},
+    error::{answer, long_answer, postgres_error},
 };
 use crate::error::Result;
 
@@ -46,7 +46,7 @@ pub(super) async fn bring_up(connection: &mut PgConnection, migrate: Migrate) ->
 }
 
 async fn run(connection: &mut PgConnection, sql: &'static str) -> Result<()> {
-    answer("cannot migrate the store", sqlx::raw_sql(sql).execute(connection)).await.map(drop)
+    long_answer("cannot migrate the store", sqlx::raw_sql(sql).execute(connection)).await.map(drop)
 }
 
 /// Applies what is missing, in one transaction under a lock. An error leaves the transaction to the end of the session.

@@ -11,7 +11,7 @@ use sqlx::{
 
 use super::{
     super::ledger::signed,
-    error::{answer, postgres_error},
+    error::{answer, long_answer, postgres_error},
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -110,7 +110,7 @@ impl TransactionSql for UserSql<'_> {
         let bound = self.bind(sql, parameters).await;
         let arguments = self.note(bound)?;
         let statement = sqlx::query_with(AssertSqlSafe(sql), arguments).execute(&mut *self.connection);
-        let done = answer("user code's statement failed", statement).await;
+        let done = long_answer("user code's statement failed", statement).await;
         self.note(done.map(|done| done.rows_affected()))
     }
 
@@ -118,7 +118,7 @@ impl TransactionSql for UserSql<'_> {
         let bound = self.bind(sql, parameters).await;
         let arguments = self.note(bound)?;
         let query = sqlx::query_with(AssertSqlSafe(sql), arguments).fetch_all(&mut *self.connection);
-        let rows = answer("user code's query failed", query).await;
+        let rows = long_answer("user code's query failed", query).await;
         let cells = rows.and_then(|rows| rows.iter().map(cells).collect());
         self.note(cells)
     }

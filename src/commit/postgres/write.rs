@@ -8,7 +8,7 @@ use super::{
         protocol::Term,
         settings::{StoreSettings, StoredPosition},
     },
-    error::answer,
+    error::{answer, long_answer},
     tables::Table,
 };
 use crate::{
@@ -44,7 +44,7 @@ pub(super) async fn rows(connection: &mut PgConnection, table: &Table, rows: &Ta
     }
     let Some(upsert) = &table.upsert else { return Ok(()) };
     let merged = sqlx::query(AssertSqlSafe(upsert.merge.as_str())).execute(connection);
-    answer(&what, merged).await.map(drop)
+    long_answer(&what, merged).await.map(drop)
 }
 
 /// Streams the chunks as they are: they are rows in the very form that COPY takes.
@@ -55,7 +55,7 @@ async fn copy(connection: &mut PgConnection, what: &str, table: &Table, chunks: 
         answer(what, copy.send(part)).await?;
     }
     answer(what, copy.send(COPY_TRAILER)).await?;
-    answer(what, copy.finish()).await
+    long_answer(what, copy.finish()).await
 }
 
 fn text_of(id: Option<&TopicId>) -> Option<String> {
@@ -113,7 +113,7 @@ async fn some_dead_letters(
         .bind(letters.iter().map(|letter| letter.value.clone()).collect::<Vec<_>>())
         .bind(letters.iter().map(|letter| letter.headers.clone()).collect::<Vec<_>>())
         .bind(letters.iter().map(time).collect::<Vec<_>>());
-    answer("cannot write the dead letters", insert.execute(connection)).await.map(drop)
+    long_answer("cannot write the dead letters", insert.execute(connection)).await.map(drop)
 }
 
 /// Writes the skipped offsets.
@@ -306,6 +306,6 @@ pub(super) async fn advance(
         .bind(open);
     let done = answer("cannot advance the batch number", update.execute(&mut *connection)).await?;
     let constraints = sqlx::raw_sql("SET CONSTRAINTS ALL IMMEDIATE").execute(connection);
-    answer("the database refused the batch", constraints).await?;
+    long_answer("the database refused the batch", constraints).await?;
     Ok(done.rows_affected() == 1)
 }
