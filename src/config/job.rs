@@ -67,6 +67,9 @@ pub struct KafkaConfig {
     pub on_data_loss: OnDataLoss,
     /// Whether connections may skip the check of the server's certificate or name.
     pub insecure: bool,
+    /// Whether properties pass that load code, run commands or print secrets. No key of the file: only the command line's
+    /// `--allow-unsafe-kafka-options` says so.
+    pub allow_unsafe_options: bool,
     /// librdkafka's own keys, passed through. Their values can be secrets.
     pub properties: BTreeMap<String, Secret>,
 }

@@ -46,6 +46,7 @@ pub(super) fn read(section: &Section<'_>, options: &LoadOptions) -> Option<Kafka
         isolation_level: isolation_level?,
         on_data_loss: on_data_loss?,
         insecure: insecure?,
+        allow_unsafe_options: options.allow_unsafe_kafka_options,
         properties,
     })
 }

@@ -164,7 +164,7 @@ fn dk_18_retention_past_the_committed_offset_fails_with_everything_that_one_must
     assert_eq!((error.kind(), error.kind().exit_code()), (ErrorKind::OffsetsLost, 4));
     assert_eq!(error.topic_partition(), Some(&tp("t", 0)));
     let text = error.to_string();
-    for part in ["RETENTION", "committed=5", "earliest=20", "topic=t partition=0", "on_data_loss", "offsets reset"] {
+    for part in ["RETENTION", "committed=5", "earliest=20", "topic=t partition=0", "on_data_loss", "stored offset"] {
         assert!(text.contains(part), "{text}");
     }
     // At the very start of the log nothing is lost.

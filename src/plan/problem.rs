@@ -85,8 +85,8 @@ impl ProblemKind {
 }
 
 /// The ways out of a loss, for a person.
-const WAYS_OUT: &str = "set kafka.on_data_loss to skip to record the loss and go on, or move the offset with \
-                        directstream offsets reset";
+const WAYS_OUT: &str = "set kafka.on_data_loss to skip to record the loss and go on, or move the stored \
+                        offset, as docs/operating.md shows";
 
 impl Problem {
     pub(super) fn of_partition(topic_partition: &TopicPartition, kind: ProblemKind) -> Self {

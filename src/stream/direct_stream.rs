@@ -26,6 +26,7 @@ impl DirectStream {
             isolation_level: IsolationLevel::default(),
             on_data_loss: OnDataLoss::default(),
             insecure: false,
+            allow_unsafe_options: false,
             properties: BTreeMap::new(),
         };
         Self { kafka }

@@ -92,7 +92,8 @@ fn on_grid(parts: &Parts) -> bool {
 
 pub(super) fn kafka_properties(kafka: &config::KafkaConfig, application: &str) -> KafkaProperties {
     let properties = kafka.properties.iter().map(|(key, value)| (key.clone(), value.expose().to_owned())).collect();
-    KafkaProperties::new(&kafka.bootstrap_servers, application, properties)
+    let properties = KafkaProperties::new(&kafka.bootstrap_servers, application, properties);
+    if kafka.allow_unsafe_options { properties.allow_dangerous() } else { properties }
 }
 
 /// The tables of all outputs, in order of definition.
