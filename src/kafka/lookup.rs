@@ -126,6 +126,12 @@ pub enum TopicAnswer {
 }
 
 impl TopicAnswer {
+    /// Whether a broker said anything at all.
+    #[must_use]
+    pub fn is_answered(&self) -> bool {
+        *self != Self::NotAnswered
+    }
+
     fn of_code(code: Code) -> Self {
         match OffsetOutcome::of_code(code) {
             OffsetOutcome::Unknown => Self::Unknown,

@@ -24,7 +24,7 @@
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::kafka::MessageView;
+use crate::{kafka::MessageView, types::Record};
 
 /// `sum` extended by one record. A range's checksum starts at 0.
 #[must_use]
@@ -37,6 +37,16 @@ pub fn extend(
 ) -> u64 {
     let sum = record(sum, offset, key, value, headers.len());
     headers.iter().fold(sum, |sum, (name, value)| header(sum, name, *value))
+}
+
+/// `sum` extended by `record`.
+#[must_use]
+pub fn extend_by_record(sum: u64, record: &Record) -> u64 {
+    let mut count = 0;
+    record.for_each_header(|_, _| count += 1);
+    let mut sum = self::record(sum, record.offset().get(), record.key(), record.value(), count);
+    record.for_each_header(|name, value| sum = header(sum, name, value));
+    sum
 }
 
 /// The same for a record that lies in a batch.

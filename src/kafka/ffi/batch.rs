@@ -150,6 +150,11 @@ impl MessageBatch {
         headers
     }
 
+    /// Gives each header of message `index` to `each`, in order, uncopied.
+    pub fn for_each_header(&self, index: usize, each: impl FnMut(&[u8], Option<&[u8]>)) {
+        self.view(index).for_each_header(each);
+    }
+
     /// The offset of message `index`.
     #[must_use]
     pub fn offset(&self, index: usize) -> Offset {
