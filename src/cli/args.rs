@@ -173,12 +173,25 @@ pub enum MigrateCommand {
     Up(JobArgs),
 
     /// Remove the tables and with them all committed offsets in this database.
-    #[command(after_help = "Example:\n  directstream migrate down orders.toml")]
-    Down(JobArgs),
+    #[command(after_help = "Examples:\n  directstream migrate down orders.toml\n  \
+        directstream migrate down orders.toml --to 1")]
+    Down(MigrateDownArgs),
 
     /// Show which migrations are applied.
     #[command(after_help = "Example:\n  directstream migrate status orders.toml")]
     Status(JobArgs),
+}
+
+/// `migrate down`
+#[derive(Debug, Clone, Args)]
+pub struct MigrateDownArgs {
+    /// The job.
+    #[command(flatten)]
+    pub job: JobArgs,
+
+    /// Only what is above this version. Without it everything goes.
+    #[arg(long, default_value_t = 0, value_name = "VERSION", value_parser = clap::value_parser!(i64).range(0..))]
+    pub to: i64,
 }
 
 /// Reads `KEY=VALUE`. clap's own message would repeat the text, which may hold a password that somebody gave all the same.

@@ -11,6 +11,7 @@ mod job;
 mod migrate;
 mod offsets;
 mod run;
+mod store;
 
 use std::{
     any::Any,

@@ -139,6 +139,9 @@ impl Inspector {
             }
             StoreKind::Sqlite => {
                 let options = sqlite::options(&settings)?.create_if_missing(false);
+                if !sqlite::exists(&options) {
+                    schema_of(url.kind(), &[])?;
+                }
                 let link = SqliteConnection::connect_with(&options).await;
                 Link::Sqlite(Box::new(link.map_err(|error| sqlite::sqlite_error(&what, error))?))
             }

@@ -41,16 +41,28 @@ async fn connect(url: &StoreUrl) -> Result<Link> {
     })
 }
 
+/// Whether there is something to connect to: a SQLite file comes into being when it is opened, and a look must not make one.
+fn is_there(url: &StoreUrl) -> Result<bool> {
+    Ok(match url.kind() {
+        StoreKind::Postgres => true,
+        StoreKind::Sqlite => sqlite::exists(&sqlite::options(&StoreSettings::new(url.clone(), "migrate"))?),
+    })
+}
+
+async fn applied(url: &StoreUrl) -> Result<Vec<Applied>> {
+    match &mut connect(url).await? {
+        Link::Postgres(link) => postgres::applied(link).await,
+        Link::Sqlite(link) => sqlite::applied(link).await,
+    }
+}
+
 /// Which migrations there are, and which of them the store has.
 ///
 /// # Errors
 /// [`Config`](crate::ErrorKind::Config) if the store is newer than this program or was made by other texts,
 /// [`Unavailable`](crate::ErrorKind::Unavailable) if it does not answer.
 pub async fn migration_status(url: &StoreUrl) -> Result<Vec<MigrationStatus>> {
-    let applied = match &mut connect(url).await? {
-        Link::Postgres(link) => postgres::applied(link).await?,
-        Link::Sqlite(link) => sqlite::applied(link).await?,
-    };
+    let applied = if is_there(url)? { applied(url).await? } else { Vec::new() };
     migrate::pending(url.kind(), &applied)?;
     let status = |known: &Migration| MigrationStatus {
         version: known.version,
@@ -78,6 +90,9 @@ pub async fn migrate_up(url: &StoreUrl) -> Result<Vec<i64>> {
 /// # Errors
 /// As [`migration_status`].
 pub async fn migrate_down(url: &StoreUrl, target: i64) -> Result<Vec<i64>> {
+    if !is_there(url)? {
+        return Ok(Vec::new());
+    }
     let done = match &mut connect(url).await? {
         Link::Postgres(link) => postgres::down(link, target).await?,
         Link::Sqlite(link) => sqlite::down(link, target).await?,

@@ -1,7 +1,7 @@
 //! Questions to the brokers: offsets, topics, partitions, ids. On a client of its own, so that no fetch delays them.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     fmt,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -19,6 +19,8 @@ use crate::{
 
 /// How long a broker may take to answer. Kafka's own clients wait longer, but a lookup is repeated every interval anyway.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// More topics than this are refreshed all at once, with all others of the cluster.
+const REFRESHED_ALONE_MAX: usize = 20;
 /// More events than this are left for the next call.
 const EVENTS_MAX: usize = 10_000;
 
@@ -124,6 +126,12 @@ pub enum TopicAnswer {
 }
 
 impl TopicAnswer {
+    /// Whether a broker said anything at all.
+    #[must_use]
+    pub fn is_answered(&self) -> bool {
+        *self != Self::NotAnswered
+    }
+
     fn of_code(code: Code) -> Self {
         match OffsetOutcome::of_code(code) {
             OffsetOutcome::Unknown => Self::Unknown,
@@ -218,20 +226,45 @@ impl OffsetLookup {
         isolation: IsolationLevel,
         by_timestamp: bool,
     ) -> Vec<(&'a TopicPartition, OffsetOutcome)> {
+        let mut outcomes = self.ask(places, isolation, by_timestamp);
+        let stale: Vec<_> = (0..places.len()).filter(|&index| may_be_stale(outcomes[index])).collect();
+        if !stale.is_empty() {
+            self.refresh(stale.iter().map(|&index| &*places[index].topic_partition.topic).collect());
+            let again: Vec<_> = stale.iter().map(|&index| places[index]).collect();
+            for (&index, outcome) in stale.iter().zip(self.ask(&again, isolation, by_timestamp)) {
+                outcomes[index] = outcome;
+            }
+        }
+        if outcomes.iter().any(|outcome| *outcome != OffsetOutcome::NotAnswered) {
+            self.answered();
+        }
+        places.iter().map(|place| place.topic_partition).zip(outcomes).collect()
+    }
+
+    fn ask(&self, places: &[Place<'_>], isolation: IsolationLevel, by_timestamp: bool) -> Vec<OffsetOutcome> {
         if places.is_empty() {
             return Vec::new();
         }
         let committed = isolation == IsolationLevel::ReadCommitted;
         let listed = self.client.list_offsets(places, committed, REQUEST_TIMEOUT);
         self.drain_events();
-        let outcomes: Vec<_> = match listed {
+        match listed {
             Ok(listed) => listed.into_iter().map(|one| OffsetOutcome::of(one, by_timestamp)).collect(),
             Err(error) => vec![self.failed(&error); places.len()],
-        };
-        if outcomes.iter().any(|outcome| *outcome != OffsetOutcome::NotAnswered) {
-            self.answered();
         }
-        places.iter().map(|place| place.topic_partition).zip(outcomes).collect()
+    }
+
+    /// Gets the metadata of topics anew. The client finds leaders in a cache, where "not authorised" stays for 15 minutes,
+    /// and a partition that came later, or a leader elected since, is missing until the next refresh, after 5 minutes.
+    fn refresh(&self, topics: BTreeSet<&str>) {
+        let few = topics.len() <= REFRESHED_ALONE_MAX;
+        let wanted = topics.into_iter().map(Some).take(if few { REFRESHED_ALONE_MAX } else { 0 });
+        for topic in wanted.chain((!few).then_some(None)) {
+            if let Err(error) = self.client.metadata(topic, REQUEST_TIMEOUT) {
+                tracing::debug!(code = %error.code, "cannot refresh metadata: {}", error.text);
+                return;
+            }
+        }
     }
 
     fn failed(&self, error: &CallError) -> OffsetOutcome {
@@ -339,6 +372,11 @@ impl OffsetLookup {
         let cause = self.last_client_errors().first().map_or_else(|| error.to_string(), ToString::to_string);
         crate::Error::unavailable(format!("{trying}: {cause} security_protocol={}", self.security_protocol))
     }
+}
+
+/// Whether the client may have said this from its cache, without asking a broker.
+fn may_be_stale(outcome: OffsetOutcome) -> bool {
+    matches!(outcome, OffsetOutcome::Unknown | OffsetOutcome::Unauthorized | OffsetOutcome::Transient(_))
 }
 
 fn answer(topic_partition: &TopicPartition, outcome: OffsetOutcome) -> PartitionOffset {

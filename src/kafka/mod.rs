@@ -11,3 +11,6 @@ pub(crate) use ffi::{CallError, Client, Entry, MessageView, PartitionQueue, Plac
 pub use ffi::{Code, MessageBatch};
 pub use lookup::{OffsetLookup, OffsetOutcome, PartitionOffset, TopicAnswer};
 pub use params::{IsolationLevel, KafkaProperties, PropertyFault, QueueLimits};
+
+#[cfg(test)]
+pub(crate) use ffi::tests::take_raw;

@@ -24,7 +24,7 @@
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::kafka::MessageView;
+use crate::{kafka::MessageView, types::Record};
 
 /// `sum` extended by one record. A range's checksum starts at 0.
 #[must_use]
@@ -37,6 +37,16 @@ pub fn extend(
 ) -> u64 {
     let sum = record(sum, offset, key, value, headers.len());
     headers.iter().fold(sum, |sum, (name, value)| header(sum, name, *value))
+}
+
+/// `sum` extended by `record`.
+#[must_use]
+pub fn extend_by_record(sum: u64, record: &Record) -> u64 {
+    let mut count = 0;
+    record.for_each_header(|_, _| count += 1);
+    let mut sum = self::record(sum, record.offset().get(), record.key(), record.value(), count);
+    record.for_each_header(|name, value| sum = header(sum, name, value));
+    sum
 }
 
 /// The same for a record that lies in a batch.
@@ -75,4 +85,39 @@ fn length(part: Option<&[u8]>) -> [u8; 8] {
 
 fn signed(length: usize) -> i64 {
     i64::try_from(length).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::extend;
+
+    #[test]
+    fn every_part_of_a_record_counts() {
+        let sums = [
+            extend(0, 1, None, None, &[]),
+            extend(0, 2, None, None, &[]),
+            extend(1, 1, None, None, &[]),
+            extend(0, 1, Some(b""), None, &[]),
+            extend(0, 1, None, Some(b""), &[]),
+            extend(0, 1, Some(b"ab"), Some(b"c"), &[]),
+            extend(0, 1, Some(b"a"), Some(b"bc"), &[]),
+            extend(0, 1, None, None, &[(b"n", None)]),
+            extend(0, 1, None, None, &[(b"n", Some(b""))]),
+            extend(0, 1, None, None, &[(b"", Some(b"n"))]),
+            extend(0, 1, None, None, &[(b"n", None), (b"n", None)]),
+            extend(0, 1, Some(b"n"), None, &[(b"m", None)]),
+            extend(0, 1, Some(b"m"), None, &[(b"n", None)]),
+        ];
+        let mut different = sums.to_vec();
+        different.sort_unstable();
+        different.dedup();
+        assert_eq!(different.len(), sums.len());
+    }
+
+    #[test]
+    fn the_definition_does_not_change() {
+        let headers: [(&[u8], Option<&[u8]>); 2] = [(b"h", Some(b"1")), (b"none", None)];
+        let sum = extend(0, 42, Some(b"key"), Some(b"a value"), &headers);
+        assert_eq!(extend(sum, 43, None, Some(b""), &[]), 3_408_415_156_079_692_129);
+    }
 }

@@ -122,3 +122,6 @@ fn push<R: Run>(out: &mut Vec<R>, run: R) {
         out.push(run);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,14 +1,15 @@
 //! One partition as the reader keeps it from batch to batch.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     checksum,
     errors::PartitionFailure,
     frontier::{Frontier, Run},
+    slot::Slot,
 };
 use crate::{
-    kafka::{Entry, MessageBatch, PartitionQueue},
+    kafka::{Code, Entry, MessageBatch, PartitionQueue},
     types::{RangeCounts, TopicPartition},
 };
 
@@ -59,6 +60,10 @@ pub(super) struct Lane {
     pub(super) next: Option<i64>,
     /// The client stopped the partition; a seek does not start it again, only a new assignment does.
     pub(super) stopped: bool,
+    /// What the last seek in vain ended with.
+    pub(super) refused: Option<Code>,
+    /// A client for this partition alone, where the shared one cannot read it any more.
+    pub(super) own: Option<Arc<Slot>>,
     pub(super) frontier: Frontier<MessageBatch>,
     entries: Vec<Entry>,
     /// A moving average, for the size of the next take.
@@ -72,9 +77,21 @@ impl Lane {
             queue: None,
             next: None,
             stopped: false,
+            refused: None,
+            own: None,
             frontier: Frontier::at(0),
             entries: Vec::new(),
             record_bytes: 256,
+        }
+    }
+
+    /// Gives the partition up: its queue, and its place in the client's assignment.
+    pub(super) fn give_up(&mut self) {
+        self.next = None;
+        if let Some(queue) = self.queue.take()
+            && let Err(error) = queue.client().unassign(&[&self.topic_partition])
+        {
+            tracing::debug!(partition = %self.topic_partition, "cannot unassign: {error}");
         }
     }
 

@@ -11,6 +11,9 @@ mod frontier;
 mod lane;
 mod rdd;
 mod reader;
+mod slot;
+#[cfg(test)]
+mod speed_tests;
 mod stall;
 
 pub use rdd::KafkaRdd;

@@ -144,3 +144,116 @@ impl fmt::Debug for KafkaRdd {
 fn lock(partition: &Mutex<Partition>) -> MutexGuard<'_, Partition> {
     partition.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::types::{BatchInfo, BatchTime, MemoryChunk, MemoryRecord, Offset, TopicPartition};
+
+    /// Records at every even offset, three to a chunk.
+    #[derive(Debug, Default)]
+    struct Even {
+        reads: AtomicUsize,
+        /// Whether each read finds something else.
+        fickle: bool,
+    }
+
+    impl ReadRanges for Even {
+        fn read(
+            &self,
+            range: &OffsetRange,
+            cancelled: &dyn Fn() -> bool,
+            each: &mut dyn FnMut(Arc<Chunk>) -> Flow,
+        ) -> Result<RangeCounts, Stop> {
+            let reads = self.reads.fetch_add(1, Ordering::SeqCst);
+            let offsets: Vec<_> = (range.from_offset.get()..range.until_offset.get()).filter(|o| o % 2 == 0).collect();
+            for offsets in offsets.chunks(3) {
+                if cancelled() {
+                    return Err(Stop::Failed(Error::unavailable("cancelled")));
+                }
+                let record = |&offset| MemoryRecord { offset: Offset::clamped(offset), ..MemoryRecord::default() };
+                let records = offsets.iter().map(record).collect();
+                let chunk = MemoryChunk { topic_partition: range.topic_partition.clone(), records };
+                if let Flow::Break(stop) = each(Arc::new(Chunk::Memory(chunk))) {
+                    return Err(stop);
+                }
+            }
+            let records = u64::try_from(offsets.len()).unwrap();
+            let checksum = if self.fickle { u64::try_from(reads).unwrap() } else { 7 };
+            Ok(RangeCounts { records, gaps: range.count() - records, checksum, ..RangeCounts::default() })
+        }
+    }
+
+    fn rdd(reader: &Arc<Even>, keep_chunks: bool) -> (KafkaRdd, Task) {
+        let range = |p, from, until| {
+            OffsetRange::new(TopicPartition::new("t", p), Offset::clamped(from), Offset::clamped(until))
+        };
+        let ranges: Arc<[_]> = [range(0, 0, 10), range(1, 4, 4), range(2, 5, 7)].into();
+        let batch = BatchInfo { batch_seq: 1, batch_time: BatchTime::from_ms(1), ranges: Arc::clone(&ranges) };
+        (KafkaRdd::new(Arc::clone(reader) as _, ranges, keep_chunks), Task::new(batch))
+    }
+
+    fn collect(rdd: &KafkaRdd, task: &Task, partition: usize, max: usize) -> (Vec<i64>, Flow) {
+        let mut seen = Vec::new();
+        let flow = rdd.compute(partition, task, &mut |record: Record| {
+            seen.push(record.offset().get());
+            if seen.len() == max { Flow::Break(Stop::Enough) } else { Flow::Continue(()) }
+        });
+        (seen, flow)
+    }
+
+    #[test]
+    fn partition_i_is_range_i_and_an_empty_range_opens_nothing() {
+        let reader = Arc::new(Even::default());
+        let (rdd, task) = rdd(&reader, false);
+        assert_eq!(rdd.partitions(), 3);
+        let all: Vec<_> = (0..3).map(|p| collect(&rdd, &task, p, usize::MAX).0).collect();
+        assert_eq!(all, [vec![0, 2, 4, 6, 8], vec![], vec![6]]);
+        assert_eq!(reader.reads.load(Ordering::SeqCst), 2);
+        let counts: Vec<_> = rdd.counts().into_iter().map(|c| c.map(|c| (c.records, c.gaps))).collect();
+        assert_eq!(counts, [Some((5, 5)), Some((0, 0)), Some((1, 1))]);
+    }
+
+    #[test]
+    fn a_read_that_stopped_early_has_no_counts_until_it_is_completed() {
+        let reader = Arc::new(Even::default());
+        let (rdd, task) = rdd(&reader, true);
+        let (seen, flow) = collect(&rdd, &task, 0, 2);
+        assert!(seen == [0, 2] && matches!(flow, Flow::Break(Stop::Enough)));
+        assert_eq!(rdd.counts()[0], None);
+        assert_eq!(rdd.complete(0, &task).unwrap().records, 5);
+        assert_eq!(rdd.complete(0, &task).unwrap().records, 5);
+        assert_eq!(reader.reads.load(Ordering::SeqCst), 2);
+    }
+
+    #[test]
+    fn kept_chunks_are_read_once() {
+        for (keep_chunks, reads) in [(true, 1), (false, 3)] {
+            let reader = Arc::new(Even::default());
+            let (rdd, task) = rdd(&reader, keep_chunks);
+            for _ in 0..3 {
+                assert_eq!(collect(&rdd, &task, 0, usize::MAX).0, [0, 2, 4, 6, 8]);
+            }
+            assert_eq!(reader.reads.load(Ordering::SeqCst), reads);
+        }
+    }
+
+    #[test]
+    fn a_second_read_that_differs_fails() {
+        let reader = Arc::new(Even { fickle: true, ..Even::default() });
+        let (rdd, task) = rdd(&reader, false);
+        assert!(matches!(collect(&rdd, &task, 0, usize::MAX).1, Flow::Continue(())));
+        let Flow::Break(Stop::Failed(error)) = collect(&rdd, &task, 0, usize::MAX).1 else { panic!() };
+        assert!(error.to_string().contains("other records"), "{error}");
+    }
+
+    #[test]
+    fn a_cancelled_task_stops_reading() {
+        let reader = Arc::new(Even::default());
+        let (rdd, task) = rdd(&reader, false);
+        task.cancel();
+        assert!(matches!(collect(&rdd, &task, 0, usize::MAX).1, Flow::Break(Stop::Failed(_))));
+    }
+}

@@ -8,15 +8,13 @@ use std::{
 use super::{
     errors::{PartitionFailure, stalled},
     lane::{Lane, Progress},
+    slot::{Slot, Wanted},
     stall::{Prober, Verdict},
 };
 use crate::{
     clock::Clock,
     error::{Error, Result, Stage},
-    kafka::{
-        CallError, Client, ClientError, ClientErrors, Code, IsolationLevel, KafkaProperties, MessageBatch,
-        PartitionQueue, Place, QueueLimits,
-    },
+    kafka::{ClientError, IsolationLevel, KafkaProperties, MessageBatch, QueueLimits},
     types::{Chunk, Flow, OffsetRange, RangeCounts, Stop, TopicPartition},
 };
 
@@ -30,12 +28,6 @@ const STALL_AFTER: Duration = Duration::from_secs(1);
 const STALL_UNEXPLAINED_MAX: Duration = Duration::from_secs(15);
 /// ... and if they do not, reading goes on for so long. A broker with many partitions needs more than 40 s to come back.
 const STALL_MAX: Duration = Duration::from_secs(60);
-/// How long a seek may take: it is answered within the client, without a broker.
-const SEEK_LIMIT: Duration = Duration::from_secs(5);
-/// Pause between the tries to seek in a partition whose assignment is still under way, and how many there are.
-const SEEK_RETRY_PAUSE: Duration = Duration::from_millis(5);
-const SEEK_TRIES: u32 = 400;
-const EVENTS_MAX: usize = 10_000;
 /// Two clients are worth their threads only if each has more than this many partitions.
 const PARTITIONS_PER_CLIENT_MIN: usize = 2;
 
@@ -64,16 +56,6 @@ pub trait ReadRanges: fmt::Debug + Send + Sync {
         cancelled: &dyn Fn() -> bool,
         each: &mut dyn FnMut(Arc<Chunk>) -> Flow,
     ) -> Result<RangeCounts, Stop>;
-}
-
-/// A client and what it said.
-#[derive(Debug)]
-struct Slot {
-    client: Arc<Client>,
-    errors: ClientErrors,
-    /// Partitions whose records came on the client's main queue. Nothing of it is known to happen, since queues are cut
-    /// off before every assign; if it does, the range fails and is read again.
-    strays: Mutex<HashMap<TopicPartition, i64>>,
 }
 
 #[derive(Debug, Default)]
@@ -137,11 +119,15 @@ impl DirectReader {
         self.size_clients(ranges)?;
         let lanes: Vec<_> = ranges.iter().map(|range| self.lane(&range.topic_partition)).collect();
         let mut guards: Vec<_> = lanes.iter().map(|lane| lock(lane)).collect();
-        let mut wanted: Vec<(&mut Lane, i64, Option<i32>)> = guards
+        let mut wanted: Vec<_> = guards
             .iter_mut()
             .zip(ranges)
-            .filter(|(lane, range)| lane.next != Some(range.from_offset.get()))
-            .map(|(lane, range)| (&mut **lane, range.from_offset.get(), leader_epochs(&range.topic_partition)))
+            .map(|(lane, range)| Wanted {
+                lane,
+                offset: range.from_offset.get(),
+                leader_epoch: leader_epochs(&range.topic_partition),
+            })
+            .filter(|wanted| wanted.lane.next != Some(wanted.offset))
             .collect();
         self.place(&mut wanted)
     }
@@ -151,7 +137,7 @@ impl DirectReader {
         let mut lanes = self.lanes.write().unwrap_or_else(PoisonError::into_inner);
         for topic_partition in partitions {
             if let Some(lane) = lanes.remove(topic_partition) {
-                unassign(&mut lock(&lane));
+                lock(&lane).give_up();
             }
         }
     }
@@ -165,8 +151,8 @@ impl DirectReader {
             .slots
             .iter()
             .flat_map(|slot| {
-                self.drain_events(slot);
-                slot.errors.since(since)
+                slot.drain_events(self.clock.monotonic());
+                slot.errors_since(since)
             })
             .collect();
         errors.sort_by_key(|error| error.class);
@@ -201,119 +187,67 @@ impl DirectReader {
             return Ok(());
         }
         let sized_for = partitions.next_power_of_two();
-        let limits = QueueLimits::for_budget(self.settings.memory_max_bytes / 2, sized_for);
+        let limits = self.limits(sized_for);
         let count = self.settings.clients.unwrap_or_else(|| clients_for(partitions)).max(1);
-        let new = (0..count).map(|_| {
-            let client = self.settings.properties.reader(self.settings.isolation, limits)?;
-            Ok(Arc::new(Slot { client, errors: ClientErrors::default(), strays: Mutex::default() }))
-        });
+        let new = (0..count).map(|_| Ok(Arc::new(Slot::new(&self.settings, limits)?)));
         let new = new.collect::<Result<Vec<_>>>()?;
         let mut guards: Vec<_> = lanes.iter().map(|lane| lock(lane)).collect();
         // The old clients end with their last queue and chunk.
         for lane in &mut guards {
             lane.queue = None;
             lane.next = None;
+            lane.own = None;
         }
         *self.slots.write().unwrap_or_else(PoisonError::into_inner) = Slots { slots: new, sized_for };
         Ok(())
     }
 
+    fn limits(&self, partitions: usize) -> QueueLimits {
+        QueueLimits::for_budget(self.settings.memory_max_bytes / 2, partitions)
+    }
+
     /// The client of a partition, always the same one: neighbours of a topic lie on different clients.
-    fn slot_of(&self, topic_partition: &TopicPartition) -> Option<Arc<Slot>> {
+    fn slot_of(&self, lane: &Lane) -> Option<Arc<Slot>> {
+        if lane.own.is_some() {
+            return lane.own.clone();
+        }
         let slots = read_lock(&self.slots);
-        let topic = xxhash_rust::xxh3::xxh3_64(topic_partition.topic.as_bytes());
-        let number = topic.wrapping_add(u64::from(topic_partition.partition.cast_unsigned()));
+        let topic = xxhash_rust::xxh3::xxh3_64(lane.topic_partition.topic.as_bytes());
+        let number = topic.wrapping_add(u64::from(lane.topic_partition.partition.cast_unsigned()));
         let count = u64::try_from(slots.slots.len()).ok().filter(|&count| count > 0)?;
         slots.slots.get(usize::try_from(number % count).ok()?).cloned()
     }
 
     /// Assigns and seeks, so that each lane stands at its offset; a lane that cannot be placed stays without `next`.
-    ///
-    /// An assign is always followed by a seek: the seek carries the leader epoch, and only when it is answered is it sure
-    /// that the position of an earlier assignment is forgotten, which the close rule must never see.
-    fn place(&self, lanes: &mut [(&mut Lane, i64, Option<i32>)]) -> Result<()> {
+    fn place(&self, lanes: &mut [Wanted<'_>]) -> Result<()> {
         let mut by_client: HashMap<usize, (Arc<Slot>, Vec<usize>)> = HashMap::new();
-        for (index, (lane, ..)) in lanes.iter_mut().enumerate() {
-            lane.next = None;
-            let Some(slot) = self.slot_of(&lane.topic_partition) else { continue };
+        for (index, wanted) in lanes.iter_mut().enumerate() {
+            wanted.lane.next = None;
+            let Some(slot) = self.slot_of(wanted.lane) else { continue };
             by_client.entry(Arc::as_ptr(&slot).addr()).or_insert_with(|| (slot, Vec::new())).1.push(index);
         }
-        for (slot, indexes) in by_client.into_values() {
-            self.assign(&slot, lanes, &indexes)?;
-            self.seek(&slot, lanes, indexes)?;
+        for (slot, mut indexes) in by_client.into_values() {
+            // A partition that was lost with its topic, or stopped by an error, is found so by the first seek only.
+            for _ in 0..2 {
+                indexes = slot.place(lanes, indexes)?;
+            }
+            for index in indexes {
+                // Seen after a topic was deleted and made again: the client never starts the partition. A new one does.
+                tracing::debug!(partition = %lanes[index].lane.topic_partition, "a client of its own for the partition");
+                let own = Arc::new(Slot::new(&self.settings, self.limits(1))?);
+                lanes[index].lane.give_up();
+                lanes[index].lane.own = Some(Arc::clone(&own));
+                own.place(lanes, vec![index])?;
+            }
         }
         Ok(())
-    }
-
-    fn assign(&self, slot: &Slot, lanes: &mut [(&mut Lane, i64, Option<i32>)], indexes: &[usize]) -> Result<()> {
-        let mut new = Vec::new();
-        for &index in indexes {
-            let lane = &mut lanes[index].0;
-            if lane.stopped {
-                unassign(lane);
-            }
-            if lane.queue.is_none() {
-                let queue = PartitionQueue::open(&slot.client, &lane.topic_partition);
-                lane.queue = Some(queue.map_err(|error| refused(&error))?);
-                lane.stopped = false;
-                lock(&slot.strays).remove(&lane.topic_partition);
-                new.push(index);
-            }
-        }
-        if new.is_empty() {
-            return Ok(());
-        }
-        let places: Vec<_> = new.iter().map(|&index| place_of(&lanes[index])).collect();
-        let assigned = slot.client.assign(&places);
-        assigned.map_err(|error| {
-            for &index in &new {
-                lanes[index].0.queue = None;
-            }
-            refused(&error)
-        })
-    }
-
-    fn seek(&self, slot: &Slot, lanes: &mut [(&mut Lane, i64, Option<i32>)], mut indexes: Vec<usize>) -> Result<()> {
-        for _ in 0..SEEK_TRIES {
-            let places: Vec<_> = indexes.iter().map(|&index| place_of(&lanes[index])).collect();
-            let codes = slot.client.seek(&places, SEEK_LIMIT).map_err(|error| refused(&error))?;
-            let mut again = Vec::new();
-            for (&index, code) in indexes.iter().zip(codes) {
-                let (lane, offset, _) = &mut lanes[index];
-                match code {
-                    Code::NONE => lane.placed_at(*offset),
-                    // Its assignment, or the end of the one before, is still under way.
-                    Code::STATE | Code::PREV_IN_PROGRESS => again.push(index),
-                    code => {
-                        tracing::debug!(partition = %lane.topic_partition, %code, "cannot seek");
-                        lane.stopped = true;
-                    }
-                }
-            }
-            if again.is_empty() {
-                return Ok(());
-            }
-            indexes = again;
-            std::thread::sleep(SEEK_RETRY_PAUSE);
-        }
-        for index in indexes {
-            lanes[index].0.stopped = true;
-        }
-        Ok(())
-    }
-
-    fn drain_events(&self, slot: &Slot) {
-        let events = slot.client.poll_events(EVENTS_MAX);
-        for (topic_partition, offset) in slot.errors.take_in(events, self.clock.monotonic()) {
-            lock(&slot.strays).insert(topic_partition, offset);
-        }
     }
 
     /// The last look before a range counts as complete: nothing of this partition may lie on the main queue.
     fn nothing_astray(&self, lane: &mut Lane, range: &OffsetRange) -> Result<()> {
-        let Some(slot) = self.slot_of(&lane.topic_partition) else { return Ok(()) };
-        self.drain_events(&slot);
-        let stray = lock(&slot.strays).remove(&lane.topic_partition);
+        let Some(slot) = self.slot_of(lane) else { return Ok(()) };
+        slot.drain_events(self.clock.monotonic());
+        let stray = slot.take_stray(&lane.topic_partition);
         stray.map_or(Ok(()), |offset| {
             lane.stopped = true;
             Err(Error::unavailable(format!("records came on the wrong queue offset={offset}"))
@@ -378,11 +312,11 @@ impl DirectReader {
                 return Err(stalled(range, waited.as_millis(), cause, &self.settings.properties));
             }
         };
-        self.place(&mut [(lane, next, None)])?;
+        self.place(&mut [Wanted { lane, offset: next, leader_epoch: None }])?;
         // While a range is read, `next` is unset: see `Lane::next`.
         match lane.next.take() {
             Some(_) => Ok(()),
-            None => Err(unplaced(range)),
+            None => Err(unplaced(lane, range)),
         }
     }
 
@@ -405,7 +339,7 @@ impl ReadRanges for DirectReader {
         if range.is_empty() {
             return Ok(reading.counts);
         }
-        if self.slot_of(&range.topic_partition).is_none() {
+        if read_lock(&self.slots).slots.is_empty() {
             let _one = lock(&self.preparing);
             self.size_clients(std::slice::from_ref(range)).map_err(Stop::Failed)?;
         }
@@ -413,10 +347,10 @@ impl ReadRanges for DirectReader {
         let lane = &mut *lock(&lane);
         let from = range.from_offset.get();
         if lane.next != Some(from) {
-            self.place(&mut [(lane, from, None)]).map_err(Stop::Failed)?;
+            self.place(&mut [Wanted { lane, offset: from, leader_epoch: None }]).map_err(Stop::Failed)?;
         }
         if lane.next.take().is_none() {
-            return Err(Stop::Failed(unplaced(range)));
+            return Err(Stop::Failed(unplaced(lane, range)));
         }
         self.read_lane(lane, &mut reading)?;
         lane.next = Some(range.until_offset.get());
@@ -458,30 +392,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn place_of<'a>((lane, offset, leader_epoch): &'a (&mut Lane, i64, Option<i32>)) -> Place<'a> {
-    Place { topic_partition: &lane.topic_partition, offset: *offset, leader_epoch: *leader_epoch }
-}
-
-fn unassign(lane: &mut Lane) {
-    lane.next = None;
-    if let Some(queue) = lane.queue.take()
-        && let Err(error) = queue.client().unassign(&[&lane.topic_partition])
-    {
-        tracing::debug!(partition = %lane.topic_partition, "cannot unassign: {error}");
-    }
-}
-
 fn clients_for(partitions: usize) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     if cores >= 2 && partitions > PARTITIONS_PER_CLIENT_MIN { 2 } else { 1 }
 }
 
-fn refused(error: &CallError) -> Error {
-    Error::internal(format!("the kafka client refused the assignment: {error}")).at(Stage::Read)
-}
-
-fn unplaced(range: &OffsetRange) -> Error {
-    Error::unavailable("cannot start reading the partition").at(Stage::Read).in_range(range.clone())
+fn unplaced(lane: &Lane, range: &OffsetRange) -> Error {
+    let code = lane.refused.map_or_else(String::new, |code| format!(" code={code}"));
+    Error::unavailable(format!("cannot start reading the partition{code}")).at(Stage::Read).in_range(range.clone())
 }
 
 fn cancelled(range: &OffsetRange) -> Error {

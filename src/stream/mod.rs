@@ -12,10 +12,12 @@
 
 mod batch;
 mod context;
+mod create_rdd;
 mod direct_stream;
 mod driver;
 mod inquiry;
 mod job;
+mod latest;
 mod pending;
 mod start;
 
@@ -26,5 +28,7 @@ async fn asked_to_stop(stop: &mut tokio::sync::watch::Receiver<bool>) {
 }
 
 pub use context::{StreamingContext, StreamingContextBuilder, Termination};
+pub use create_rdd::create_rdd;
 pub use direct_stream::DirectStream;
 pub use job::context_of;
+pub use latest::{LatestOffsets, latest_offsets};

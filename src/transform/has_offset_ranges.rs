@@ -1,6 +1,6 @@
 use std::{ops::Deref, sync::Arc};
 
-use super::{BatchScope, DStream, Graph, Rdd};
+use super::{BatchScope, DStream, Graph, Input, Rdd};
 use crate::{
     error::Result,
     types::{OffsetRange, Record},
@@ -43,6 +43,13 @@ pub trait HasOffsetRanges {
 pub struct DirectRdd {
     rdd: Rdd<Record>,
     ranges: Arc<[OffsetRange]>,
+}
+
+impl DirectRdd {
+    /// The RDD of an input.
+    pub(crate) fn of(input: Input, scope: &BatchScope) -> Self {
+        Self { rdd: Rdd::new(input.records, scope.clone()), ranges: input.ranges }
+    }
 }
 
 impl Deref for DirectRdd {

@@ -138,6 +138,18 @@ impl Record {
         }
     }
 
+    /// Gives each header to `each`, in order: its name as it was sent, which need not be text, and its value.
+    pub fn for_each_header(&self, mut each: impl FnMut(&[u8], Option<&[u8]>)) {
+        match &*self.chunk {
+            Chunk::Kafka(batch) => batch.for_each_header(self.index(), each),
+            Chunk::Memory(chunk) => {
+                for (name, value) in &chunk.records[self.index()].headers {
+                    each(name.as_bytes(), value.as_deref());
+                }
+            }
+        }
+    }
+
     /// The offset.
     #[must_use]
     pub fn offset(&self) -> Offset {

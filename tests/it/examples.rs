@@ -2,18 +2,86 @@
 //!
 //! A test has its example's name, runs it with [`run_example`], and checks what it left in the database.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
-use crate::support::example_names;
+use sqlx::{Connection as _, SqliteConnection};
 
-// One test per example goes here:
-//
-//     #[tokio::test]
-//     async fn wordcount() {
-//         let (kafka, database) = (shared_kafka().await, fresh_database().await);
-//         ...
-//         let printed = run_example("wordcount", &kafka, &database, &[("TOPIC", &topic)]).await;
-//     }
+use crate::support::{End, example_names, fresh_database, record, run_example, shared_kafka};
+
+#[tokio::test]
+async fn word_count() {
+    let (kafka, database) = (shared_kafka().await, fresh_database().await);
+    let topic = kafka.topic(3).await;
+    let lines = |lines: &[&str]| lines.iter().map(|line| record(*line)).collect::<Vec<_>>();
+    kafka.produce(&topic, lines(&["to be or not to be", "that is the question", ""])).await;
+    let printed = run_example("word_count", &kafka, &database, &[("TOPIC", &topic)]).await;
+    assert!(printed.starts_with("3 records counted"), "{printed}");
+    // It goes on from the stored offsets.
+    kafka.produce(&topic, lines(&["Question the rest"])).await;
+    let printed = run_example("word_count", &kafka, &database, &[("TOPIC", &topic)]).await;
+    assert!(printed.starts_with("1 records counted"), "{printed}");
+    let counts = database.rows::<(String, i64)>("SELECT word, count FROM word_counts ORDER BY word").await;
+    let expected = [("be", 2), ("is", 1), ("not", 1), ("or", 1), ("question", 2), ("rest", 1), ("that", 1)];
+    let expected = expected.into_iter().chain([("the", 2), ("to", 2)]);
+    assert_eq!(counts, expected.map(|(word, count)| (word.to_owned(), count)).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn exactly_once_postgres() {
+    let (kafka, database) = (shared_kafka().await, fresh_database().await);
+    let topic = kafka.topic(2).await;
+    let bookings = |count: i64| {
+        let booking = |n: i64| record((n % 7 - 2).to_string()).key(format!("account-{}", n % 5));
+        (0..count).map(booking).collect::<Vec<_>>()
+    };
+    // An aborted transaction among them: nobody ever sees it.
+    kafka.produce(&topic, bookings(1000)).await;
+    kafka.transactions(&topic, vec![(End::Abort, bookings(100)), (End::Commit, bookings(200))]).await;
+    let mut expected = BTreeMap::<String, (i64, i64)>::new();
+    for seen in kafka.recount(&topic).await {
+        let account = expected.entry(seen.key.unwrap()).or_default();
+        *account = (account.0 + seen.value.unwrap().parse::<i64>().unwrap(), account.1 + 1);
+    }
+    let printed = run_example("exactly_once_postgres", &kafka, &database, &[("TOPIC", &topic)]).await;
+    assert!(printed.starts_with("1200 bookings in "), "{printed}");
+    let accounts = database.rows::<(String, i64, i64)>("SELECT account, balance, bookings FROM accounts").await;
+    let accounts: BTreeMap<_, _> = accounts.into_iter().map(|(name, balance, n)| (name, (balance, n))).collect();
+    assert_eq!(accounts, expected);
+    assert!(database.count("batch_log").await > 1, "one batch only");
+}
+
+#[tokio::test]
+async fn exactly_once_sqlite() {
+    let (kafka, database) = (shared_kafka().await, fresh_database().await);
+    let topic = kafka.topic(2).await;
+    let reading = |n: u32| record(format!("{}.5", n % 40)).key(format!("sensor-{}", n % 3));
+    kafka.produce(&topic, (0..500).map(reading).chain([record("none").key("sensor-0")]).collect()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("readings.db").display().to_string();
+    let env = [("TOPIC", topic.as_str()), ("SQLITE_FILE", &file)];
+    let printed = run_example("exactly_once_sqlite", &kafka, &database, &env).await;
+    assert_eq!(printed, "first run: 501 records, second run: 0 more\n500 readings, each once\n");
+    let mut file = SqliteConnection::connect(&format!("sqlite:{file}")).await.unwrap();
+    let sql = "SELECT sensor, readings FROM sensors ORDER BY sensor";
+    let sensors: Vec<(String, i64)> = sqlx::query_as(sql).fetch_all(&mut file).await.unwrap();
+    let expected = [("sensor-0", 167), ("sensor-1", 167), ("sensor-2", 166)];
+    assert_eq!(sensors, expected.map(|(sensor, count)| (sensor.to_owned(), count)));
+}
+
+#[tokio::test]
+async fn replay_offset_ranges() {
+    let (kafka, database) = (shared_kafka().await, fresh_database().await);
+    let topic = kafka.topic(3).await;
+    let event = |n: u32| record(format!("event {n}")).header("n", Some(&n.to_be_bytes())).header("none", None);
+    kafka.produce(&topic, (0..600).map(event).collect()).await;
+    // Gaps: an aborted transaction, and the markers of both.
+    let transactions = [End::Abort, End::Commit].map(|end| (end, (0..50).map(event).collect()));
+    kafka.transactions(&topic, transactions.into()).await;
+    let printed = run_example("replay_offset_ranges", &kafka, &database, &[("TOPIC", &topic)]).await;
+    assert!(printed.ends_with(" batches read again: 650 records, the same as then\n"), "{printed}");
+    assert_eq!(database.count("lengths").await, 650);
+    assert!(database.count("directstream.batches").await > 1, "one batch only");
+}
 
 #[test]
 fn every_example_has_a_test() {

@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// How long an answer may take to a statement that has little to do: above the server's `lock_timeout`, so that a lock is
 /// told as one.
-const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// The same for statements that move rows or run user code: above the server's `statement_timeout`.
 const LONG_ANSWER_WITHIN: Duration = Duration::from_secs(330);
 
@@ -26,7 +26,12 @@ pub(super) async fn long_answer<T>(what: &str, future: impl Future<Output = Resu
     within(LONG_ANSWER_WITHIN, what, future).await
 }
 
-async fn within<T>(limit: Duration, what: &str, future: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T> {
+/// [`answer`] within another limit.
+pub(super) async fn within<T>(
+    limit: Duration,
+    what: &str,
+    future: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T> {
     match tokio::time::timeout(limit, future).await {
         Ok(done) => done.map_err(|error| postgres_error(what, error)),
         Err(_) => Err(Error::unavailable(format!("{what}: the server did not answer seconds={}", limit.as_secs()))),

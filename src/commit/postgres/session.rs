@@ -6,7 +6,7 @@ use sqlx::{Connection, PgConnection, Row, postgres::PgConnectOptions};
 
 use super::{
     super::{protocol::Mark, settings::StoreSettings},
-    error::answer,
+    error::{ANSWER_WITHIN, answer, within},
 };
 use crate::error::{Error, ErrorKind, Result};
 
@@ -51,7 +51,9 @@ pub(super) async fn open(options: &PgConnectOptions, settings: &StoreSettings, r
     // Told by the server itself below: whatever stands between and does not pass it on is found out.
     let options = options.clone().options([("directstream.session", session.as_str())]);
     let what = format!("cannot connect to the store url={}", settings.url);
-    let mut connection = answer(&what, PgConnection::connect_with(&options)).await?;
+    // At start nothing is in doubt, so a server that takes the connection and then says nothing is not waited for longer.
+    let limit = if running { ANSWER_WITHIN } else { settings.start_timeout.min(ANSWER_WITHIN) };
+    let mut connection = within(limit, &what, PgConnection::connect_with(&options)).await?;
     let version = connection.server_version_num().unwrap_or(0);
     if version != 0 && version < SERVER_VERSION_MIN {
         return Err(Error::config(format!("the store needs PostgreSQL 14 or newer server_version_num={version}")));

@@ -80,6 +80,11 @@ pub(super) fn options(settings: &StoreSettings) -> Result<SqliteConnectOptions> 
         .busy_timeout(BUSY_TIMEOUT))
 }
 
+/// Whether the file is there. One that cannot be told is taken for there: connecting says why.
+pub(super) fn exists(options: &SqliteConnectOptions) -> bool {
+    options.get_filename().try_exists().unwrap_or(true)
+}
+
 impl SqliteStore {
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config): see [`options`].

@@ -20,6 +20,8 @@ mod client;
 mod code;
 mod list;
 mod queue;
+#[cfg(test)]
+pub(crate) mod tests;
 
 pub(crate) use admin::{CallError, ListedOffset, OFFSET_EARLIEST, OFFSET_LATEST, TopicPartitions};
 pub use batch::MessageBatch;

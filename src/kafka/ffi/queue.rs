@@ -138,6 +138,11 @@ impl PartitionQueue {
         unsafe { sys::rd_kafka_queue_length(self.raw.as_ptr()) }
     }
 
+    #[cfg(test)]
+    pub(super) fn raw_for_tests(&self) -> *mut sys::rd_kafka_queue_t {
+        self.raw.as_ptr()
+    }
+
     /// The client it belongs to.
     pub(crate) fn client(&self) -> &Arc<Client> {
         &self.client

@@ -2,6 +2,9 @@
 
 mod help;
 mod job;
+mod life;
+mod looks;
+mod world;
 
 use std::process::{Command, Output};
 

@@ -1,8 +1,12 @@
 //! Lookups and exact reads against real brokers.
 
+mod fuzz;
+mod lookups;
+mod losses;
 mod ranges;
+mod security;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use directstream::{
     Offset, OffsetRange, Record, TopicPartition,
@@ -49,13 +53,15 @@ pub(crate) fn range(topic: &str, partition: i32, from: i64, until: i64) -> Offse
 /// The latest stable offset, asked until there is an answer.
 pub(crate) fn latest(lookup: &OffsetLookup, topic: &str, partition: i32) -> i64 {
     let partitions = [TopicPartition::new(topic, partition)];
+    let mut outcome = OffsetOutcome::NotAnswered;
     for _ in 0..100 {
-        match lookup.latest(&partitions, IsolationLevel::ReadCommitted)[0].outcome {
+        outcome = lookup.latest(&partitions, IsolationLevel::ReadCommitted)[0].outcome;
+        match outcome {
             OffsetOutcome::Offset { offset, .. } => return offset.get(),
             _ => std::thread::sleep(Duration::from_millis(100)),
         }
     }
-    panic!("no latest offset");
+    panic!("no latest offset: {outcome:?}, {:?}", lookup.last_client_errors());
 }
 
 /// Reads a range to its end: what was found, and the records.

@@ -1,0 +1,60 @@
+//! What Kafka holds of a job's topics now, for whoever looks at a job from outside.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use super::{inquiry::Inquiry, start::kafka_properties};
+use crate::{
+    clock::Clock,
+    config::KafkaConfig,
+    error::{Error, Result, Stage},
+    kafka::OffsetLookup,
+    plan::{Answers, TopicFilter},
+    types::{Offset, TopicPartition},
+};
+
+/// The partitions of a job's topics and the end of each, as far as Kafka told.
+#[derive(Debug, Default)]
+pub struct LatestOffsets {
+    /// Every partition of the topics that exist; `None` where its end is not known.
+    pub partitions: BTreeMap<TopicPartition, Option<Offset>>,
+    /// What Kafka did not tell, and why.
+    pub missing: Option<Error>,
+}
+
+/// Asks Kafka once for the latest offset of every partition that the job reads: the last stable offset under
+/// read_committed, else the high watermark. Waits for the answer no longer than `limit`.
+///
+/// # Errors
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) if a property is refused. That nobody answers is no error here, but
+/// told in [`LatestOffsets::missing`].
+pub async fn latest_offsets(
+    kafka: &KafkaConfig,
+    application: &str,
+    limit: Duration,
+    clock: Arc<dyn Clock>,
+) -> Result<LatestOffsets> {
+    let lookup = OffsetLookup::new(&kafka_properties(kafka, application), clock)?;
+    let inquiry = Inquiry::new(lookup, TopicFilter::new(&kafka.subscription)?, kafka.isolation_level);
+    let answers = match tokio::time::timeout(limit, inquiry.ask()).await {
+        Ok(answers) => answers?,
+        Err(_elapsed) => Answers::default(),
+    };
+    let partitions: BTreeMap<_, _> = answers
+        .partitions(inquiry.filter())
+        .into_iter()
+        .map(|(topic_partition, _)| {
+            let latest = answers.latest.get(&topic_partition).copied();
+            (topic_partition, latest)
+        })
+        .collect();
+    let missing = if partitions.is_empty() && answers.topics.values().all(|answer| !answer.is_answered()) {
+        Some(inquiry.why_silent(Error::unavailable("Kafka does not answer")))
+    } else if let Some(problem) = answers.missing_topics(inquiry.filter()).first() {
+        Some(problem.to_error())
+    } else {
+        let unknown =
+            partitions.iter().find(|(_, latest)| latest.is_none()).map(|(topic_partition, _)| topic_partition);
+        unknown.map(|tp| Error::unavailable("Kafka did not tell the latest offset").on(tp.clone()))
+    };
+    Ok(LatestOffsets { partitions, missing: missing.map(|error| error.at(Stage::Plan)) })
+}
