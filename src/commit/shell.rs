@@ -1,4 +1,4 @@
-//! Does what the [protocol](super::protocol) says: one command after the other, each to its end.
+//! Does what the [protocol] says: one command after the other, each to its end.
 
 use std::{sync::Arc, time::Duration};
 

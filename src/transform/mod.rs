@@ -4,7 +4,7 @@
 //! fuse into one loop per partition. A shuffle (`reduce_by_key`) combines on the map side first. Outputs of a batch are
 //! prepared here, as bytes; the commit stage only moves them.
 //!
-//! One operation, one file. [`scope`] is what a batch's RDDs share, [`runner`] the threads that compute partitions.
+//! One operation, one file. `scope` is what a batch's RDDs share, `runner` the threads that compute partitions.
 
 mod count;
 mod dstream;

@@ -45,7 +45,7 @@ pub(super) struct PostgresStore {
 
 impl PostgresStore {
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config): the URL cannot be read.
+    /// [`ErrorKind::Config`]: the URL cannot be read.
     pub(super) fn new(settings: &StoreSettings) -> Result<Self> {
         let options = options(settings)?;
         let owner = String::from("host=? process_id=?");

@@ -35,7 +35,7 @@ pub(super) struct Session {
 /// How to connect.
 ///
 /// # Errors
-/// [`ErrorKind::Config`](crate::ErrorKind::Config) without any part of the URL that may be secret.
+/// [`ErrorKind::Config`] without any part of the URL that may be secret.
 pub(in crate::commit) fn options(settings: &StoreSettings) -> Result<PgConnectOptions> {
     let options = PgConnectOptions::from_str(settings.url.secret()).map_err(|error| {
         Error::config(format!("the store's url cannot be read url={}", settings.url)).caused_by(error)

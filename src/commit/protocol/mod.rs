@@ -1,5 +1,5 @@
 //! The commit protocol as a pure state machine: no I/O, no clock. [`step`] takes what happened and says what to do next;
-//! the shell in [`committer`](super::committer) does it, and a model checker can drive the very same function.
+//! the shell in `committer` does it, and a model checker can drive the very same function.
 //!
 //! ```text
 //! start     Connect -> Prepare -> Look ... -> TakeOver -> ready          (another live owner: wait, or end)
@@ -11,7 +11,7 @@
 //! * I4, at most one commit of a batch number: `Lock`, `MoveOffsets` and `Advance` are compare-and-swaps inside the
 //!   transaction, and after a doubt nothing is done before `Settle`, a locking write that waits for the lost transaction.
 //! * I5, no commit of an older epoch: `TakeOver` and `Settle` raise the epoch under the same row lock that `Lock` needs.
-//! * I7, fenced is terminal: [`Phase::Ended`] answers every event with nothing.
+//! * I7, fenced is terminal: `Phase::Ended` answers every event with nothing.
 
 mod batch;
 mod start;
