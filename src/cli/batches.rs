@@ -1,4 +1,4 @@
-//! `directstream batches`
+//! `directstream batches`: the last batches of a job, as its ledger has them.
 
 use serde::Serialize;
 

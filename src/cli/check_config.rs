@@ -1,4 +1,4 @@
-//! `directstream check-config`
+//! `directstream check-config`: every value of a job and where it came from.
 
 use serde::Serialize;
 

@@ -1,4 +1,4 @@
-//! From the arguments to a job.
+//! From the arguments to a job: file, environment and `--set`, all faults at once.
 
 use super::args::JobArgs;
 use crate::{

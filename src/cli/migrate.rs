@@ -1,4 +1,4 @@
-//! `directstream migrate`
+//! `directstream migrate`: makes, removes or shows the store's own tables.
 
 use serde::Serialize;
 

@@ -1,4 +1,4 @@
-//! `directstream offsets`
+//! `directstream offsets`: committed and latest offsets of a job, and the lag.
 
 use std::collections::BTreeMap;
 

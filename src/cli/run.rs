@@ -1,4 +1,4 @@
-//! `directstream run`
+//! `directstream run`: one job, until a signal or the latest offsets end it.
 
 use std::time::Duration;
 

@@ -6,9 +6,11 @@
 //! application over fences this one: it ends (I5, I7). The invariants are listed in `docs/invariants.md`.
 //!
 //! * [`protocol`]: what to do next, as a pure function;
-//! * `committer`: does it, on a task of its own;
+//! * `shell`: does it, one command after the other;
+//! * `committer`: the task that the shell runs on, and the driver's handle to it;
 //! * `store`: what a store has to do; `postgres` and `sqlite` do it;
-//! * `migrate`: the store's own tables; `inspect`: reading them from outside.
+//! * `migrate` and `schema`: the store's own tables; `inspect`: reading them from outside;
+//! * `settings`: what goes in and comes out; `identity`, `outputs`, `ledger`: what both stores check and write alike.
 
 mod committer;
 mod identity;

@@ -1,4 +1,4 @@
-//! The migrate command's face: up, down and status of the store's own tables.
+//! The store's own tables for whoever is not the committer, as the migrate command: up, down and status.
 
 use sqlx::{Connection, PgConnection, SqliteConnection};
 

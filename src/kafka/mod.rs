@@ -1,4 +1,6 @@
-//! Kafka as the stages see it. `ffi` is the one module with `unsafe` code; everything else is safe.
+//! Kafka as the stages see it: `lookup` asks about topics and offsets, `params` holds the clients' settings,
+//! `client_errors` sums up what goes wrong with a client as a whole. `ffi` is the one module with `unsafe` code; everything
+//! else is safe.
 
 mod client_errors;
 mod ffi;

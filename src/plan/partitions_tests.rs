@@ -1,3 +1,5 @@
+//! Joins, losses and missing answers, case by case; then over random ones.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Ranges under rates and memory, case by case; then over random ones.
+
 use proptest::prelude::*;
 
 use super::*;

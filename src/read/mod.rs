@@ -4,6 +4,9 @@
 //! once. When a range is complete is decided by the state machine in `frontier`; what was found is told in
 //! [`RangeCounts`](crate::types::RangeCounts), whose checksum is defined in [`checksum`]. [`KafkaRdd`] is the RDD over
 //! the ranges of one batch.
+//!
+//! Inside: a `slot` is one Kafka client, a `lane` is one partition as it is kept from batch to batch. `stall` finds out
+//! why a range does not end, `errors` what a partition's error means.
 
 pub mod checksum;
 mod errors;

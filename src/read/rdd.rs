@@ -1,3 +1,5 @@
+//! The RDD over the ranges of one batch: reading starts where its elements are asked for.
+
 use std::{
     fmt,
     ops::ControlFlow,

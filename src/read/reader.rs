@@ -1,3 +1,5 @@
+//! Reading ranges: clients made and sized, partitions assigned and sought, and the loop that reads one range.
+
 use std::{
     collections::HashMap,
     fmt,

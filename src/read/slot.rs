@@ -1,4 +1,4 @@
-//! A client, and how partitions come to be read by it.
+//! One Kafka client, and how partitions come to be read by it: assigned, sought, given up.
 
 use std::{
     collections::HashMap,

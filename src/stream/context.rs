@@ -1,3 +1,5 @@
+//! What a program holds: builds a stream, starts it, stops it, and waits for its end.
+
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -321,7 +323,8 @@ impl StreamingContext {
         })
     }
 
-    /// Asks the stream to stop: the batch in hand is finished, or abandoned whole after 10 s. Returns at once.
+    /// Asks the stream to stop: the batch in hand is finished, or abandoned whole if that takes too long.
+    /// Returns at once.
     pub fn stop(&self) {
         self.stop.send_replace(true);
     }

@@ -1,3 +1,5 @@
+//! What a direct stream reads: topics, servers, start, in a program's words.
+
 use std::collections::BTreeMap;
 
 use crate::{

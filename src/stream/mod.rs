@@ -8,7 +8,8 @@
 //! ```
 //!
 //! [`StreamingContext`] is what a program holds. [`DirectStream`] says what to read. The loop itself is in `driver`, what
-//! happens before it in `start`, one batch's work in `batch`, and every question to Kafka in `inquiry`.
+//! happens before it in `start`, one batch's work in `batch`, its commit in `pending`, and every question to Kafka in
+//! `inquiry`. `job` makes a job file a stream. `create_rdd` and `latest` work outside of any stream.
 
 mod batch;
 mod context;

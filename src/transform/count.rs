@@ -1,3 +1,5 @@
+//! `count`: how many elements a batch has.
+
 use super::{DStream, Rdd};
 
 impl<T: Send + 'static> DStream<T> {

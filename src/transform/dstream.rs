@@ -1,3 +1,5 @@
+//! A stream as a node of the job's graph: for each batch it makes an RDD.
+
 use std::{
     fmt,
     sync::{

@@ -1,3 +1,5 @@
+//! `filter`: keeps some elements.
+
 use std::{ops::ControlFlow, sync::Arc};
 
 use super::{DStream, Rdd};

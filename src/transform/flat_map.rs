@@ -1,3 +1,5 @@
+//! `flat_map`: each element becomes any number of elements.
+
 use std::{ops::ControlFlow, sync::Arc};
 
 use super::{DStream, Rdd};

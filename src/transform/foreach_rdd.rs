@@ -1,3 +1,5 @@
+//! The user's own code per batch: `foreach_rdd` as a side effect, `foreach_rdd_in` inside the batch's transaction.
+
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;

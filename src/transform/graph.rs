@@ -1,3 +1,5 @@
+//! The job as it is built: its operators and outputs, and what an output has to do.
+
 use std::{
     fmt,
     sync::{Arc, Mutex, PoisonError},

@@ -1,3 +1,5 @@
+//! The direct stream itself, and the ranges that its own RDDs know.
+
 use std::{ops::Deref, sync::Arc};
 
 use super::{BatchScope, DStream, Graph, Input, Rdd};

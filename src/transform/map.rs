@@ -1,3 +1,5 @@
+//! `map` and `try_map`: each element becomes one other.
+
 use std::sync::Arc;
 
 use super::{DStream, Rdd};

@@ -1,3 +1,5 @@
+//! `map_partitions`: all elements of a partition at once.
+
 use std::{ops::ControlFlow, sync::Arc};
 
 use super::{DStream, Rdd, rdd::push};

@@ -1,3 +1,5 @@
+//! `print`: the first elements of each batch, to standard output.
+
 use std::{fmt::Display, io::Write};
 
 use super::{DStream, foreach_rdd::add_side_effect};

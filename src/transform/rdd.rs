@@ -1,3 +1,5 @@
+//! The elements of one batch, and the actions that compute them.
+
 use std::{
     fmt,
     ops::ControlFlow,

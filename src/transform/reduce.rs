@@ -1,3 +1,5 @@
+//! `reduce`: one element per batch.
+
 use super::{DStream, Rdd};
 
 impl<T: Clone + Send + Sync + 'static> DStream<T> {

@@ -1,3 +1,5 @@
+//! `reduce_by_key`: one element per key and batch, by a shuffle.
+
 use std::{hash::Hash, sync::Arc};
 
 use super::{

@@ -1,3 +1,5 @@
+//! `save_to_table`: elements of a Rust program become rows of a table.
+
 use std::sync::Arc;
 
 use super::{

@@ -1,3 +1,5 @@
+//! What the RDDs of one batch share: the batch, its input, the runner, and what was made once already.
+
 use std::{
     any::Any,
     collections::HashMap,

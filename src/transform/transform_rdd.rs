@@ -1,3 +1,5 @@
+//! `transform`: any function from a batch's RDD to another.
+
 use super::{DStream, Rdd};
 use crate::error::Result;
 

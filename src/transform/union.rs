@@ -1,3 +1,5 @@
+//! `union`: the partitions of two streams, one after the other.
+
 use std::sync::Arc;
 
 use super::{DStream, Rdd};

@@ -1,3 +1,5 @@
+//! A batch's identity: its time, its number and its ranges.
+
 use std::{fmt, sync::Arc};
 
 use super::OffsetRange;

@@ -1,3 +1,5 @@
+//! An offset: never a bare number in code.
+
 use std::fmt;
 
 /// A position in a partition. Stored offsets are always the next one to read, never the last one read.

@@ -1,3 +1,5 @@
+//! A range of offsets of one partition: inclusive start, exclusive end.
+
 use std::fmt;
 
 use super::{Offset, TopicPartition};

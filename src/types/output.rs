@@ -1,3 +1,5 @@
+//! What one batch hands to the committer: ranges with counts, rows, dead letters, lost ranges.
+
 use std::fmt;
 
 use super::{BatchTime, EncodedRows, Offset, OffsetRange, TopicId, TopicPartition};

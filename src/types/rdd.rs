@@ -1,3 +1,5 @@
+//! What running an RDD needs: partitions that compute, tasks, and why a task stops.
+
 use std::{
     fmt,
     ops::ControlFlow,

@@ -1,3 +1,5 @@
+//! Records and the chunks that they are views into.
+
 use std::{fmt, sync::Arc};
 
 use super::{Offset, TopicPartition};

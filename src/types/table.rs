@@ -1,3 +1,5 @@
+//! Output tables as a job describes them: names, columns, sources, types, merges; and values on their way there.
+
 use std::{borrow::Cow, fmt, str::FromStr};
 
 use crate::error::{Error, Result};

@@ -1,3 +1,5 @@
+//! A topic-partition, and the id by which a topic is told from a later one of its name.
+
 use std::{fmt, sync::Arc};
 
 /// A topic and one of its partitions, in Kafka's words. Cheap to clone; ordered by topic, then partition.

@@ -1,3 +1,5 @@
+//! The batch's transaction, as it is lent to the user's code.
+
 use std::fmt;
 
 use async_trait::async_trait;

@@ -1,5 +1,5 @@
 //! The commit protocol as a pure state machine: no I/O, no clock. [`step`] takes what happened and says what to do next;
-//! the shell in `committer` does it, and a model checker can drive the very same function.
+//! the shell (`commit/shell.rs`) does it, and a model checker can drive the very same function.
 //!
 //! ```text
 //! start     Connect -> Prepare -> Look ... -> TakeOver -> ready          (another live owner: wait, or end)

@@ -1,3 +1,5 @@
+//! The job file: a small one, a full one, and what becomes of them.
+
 mod faults;
 mod keys;
 mod secrets;

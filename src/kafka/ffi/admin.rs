@@ -1,3 +1,5 @@
+//! Questions to the brokers, as C calls: offsets, topics with their ids, metadata. Each waits for its answer.
+
 use std::{
     collections::HashMap,
     ffi::{CString, c_char, c_int},

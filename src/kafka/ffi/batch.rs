@@ -1,3 +1,5 @@
+//! Messages of one partition, taken in bulk and kept alive: a chunk as librdkafka owns it.
+
 use std::{fmt, ptr::NonNull, slice, sync::Arc};
 
 use rdkafka_sys as sys;

@@ -1,3 +1,5 @@
+//! One librdkafka client: how it is made, what it is assigned, where it seeks.
+
 use std::{
     ffi::{CStr, CString, c_char, c_int},
     fmt,

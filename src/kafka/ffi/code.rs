@@ -1,3 +1,5 @@
+//! Error codes as plain integers, so that one unknown to the C enum does no harm.
+
 use std::{
     ffi::{c_char, c_int},
     fmt,

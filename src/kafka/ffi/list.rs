@@ -1,3 +1,5 @@
+//! Lists of partitions with offsets, as C functions take and fill them.
+
 use std::{ffi::CString, ptr::NonNull};
 
 use rdkafka_sys as sys;

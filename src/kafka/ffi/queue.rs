@@ -1,3 +1,5 @@
+//! The queue of one partition: bulk takes, and the client's position.
+
 use std::{
     ffi::CString,
     fmt,

@@ -1,4 +1,4 @@
-//! The C side, against librdkafka's own mock cluster: runs anywhere, also under a sanitizer (`scripts/sanitize`).
+//! The C side, against librdkafka's own mock cluster: needs no server, and can run under a sanitizer.
 
 use std::{collections::HashMap, sync::mpsc, thread};
 

@@ -1,3 +1,5 @@
+//! Listeners hear all events in Spark's order, and a slow one holds nothing up.
+
 use std::{
     sync::{
         Arc, Mutex,

@@ -1,3 +1,5 @@
+//! When a process is alive, and when it is ready.
+
 use std::time::Duration;
 
 use super::{batch, completed, reporter};

@@ -1,3 +1,5 @@
+//! What a log line looks like, and what is kept out of it.
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},

@@ -1,3 +1,5 @@
+//! The scrape against its committed snapshot, and the page of all metrics.
+
 use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use super::{batch, completed, range, reporter};

@@ -1,3 +1,5 @@
+//! How far work with a known end has come.
+
 use std::{sync::Arc, time::Duration};
 
 use super::{START_MS, batch, completed, range, reporter};

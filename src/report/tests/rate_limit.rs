@@ -1,3 +1,5 @@
+//! A flood of one line is cut.
+
 use std::time::Duration;
 
 use crate::report::RateLimit;

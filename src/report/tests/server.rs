@@ -1,3 +1,5 @@
+//! The HTTP port: what it answers, and what it bears.
+
 use std::{net::SocketAddr, time::Duration};
 
 use tokio::{

@@ -1,3 +1,5 @@
+//! Text from elsewhere cannot break a line or a label.
+
 use proptest::prelude::*;
 
 use crate::report::{
