@@ -9,7 +9,7 @@ use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
     DirectStream,
-    driver::{Driver, End, GRACE},
+    driver::{Driver, End, STOP_STORE},
     start,
 };
 use crate::{
@@ -288,7 +288,7 @@ impl StreamingContext {
             let Started { driver, committer } = started;
             let ended = driver.run(stop).await;
             // Given up in good order, so that a successor starts at once; a fenced process has nothing to give up.
-            let _ = tokio::time::timeout(GRACE / 4, committer.stop()).await;
+            let _ = tokio::time::timeout(STOP_STORE, committer.stop()).await;
             reporter.stopped(ended.as_ref().err());
             if ended.is_err() {
                 reporter.status(Status::Failed);

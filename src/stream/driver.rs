@@ -24,8 +24,14 @@ use crate::{
     types::{BatchCommit, BatchInfo, BatchTime, LostRange, Offset, Task, TopicId, TopicPartition},
 };
 
-/// A batch may be finished for so long after a stop was asked for; then it is abandoned whole.
-pub(super) const GRACE: Duration = Duration::from_secs(10);
+/// After a stop was asked for, the batch in hand may be finished for so long; then it is abandoned whole.
+const STOP_BATCH: Duration = Duration::from_secs(4);
+/// ... so long may its tasks take to notice.
+const STOP_TASKS: Duration = Duration::from_secs(1);
+/// ... so long is the commit under way waited for; after that its end is found out at the next start.
+const STOP_COMMIT: Duration = Duration::from_secs(4);
+/// ... and so long may the store take to give the application up. All four together are the grace of ten seconds.
+pub(super) const STOP_STORE: Duration = Duration::from_secs(1);
 /// What a record costs beside its bytes: as rows that wait for the commit, and as messages that are kept.
 const STREAMED_RECORD_BYTES: u64 = 64;
 const KEPT_RECORD_BYTES: u64 = 512;
@@ -110,7 +116,7 @@ impl Driver {
         let ended = self.run_batches(&mut stop).await;
         self.reporter.status(Status::Stopping);
         // A commit under way is waited for, whatever ended the loop: its end is known then, not guessed at next start.
-        let settled = match tokio::time::timeout(GRACE, self.settle()).await {
+        let settled = match tokio::time::timeout(STOP_COMMIT, self.settle()).await {
             Ok(settled) => settled,
             Err(_grace_is_over) => Ok(()),
         };
@@ -175,7 +181,11 @@ impl Driver {
     /// One interval: plan, read and transform, side effects, and hand over to the committer.
     async fn turn(&mut self, stop: &mut watch::Receiver<bool>) -> Result<Turn> {
         let started = self.clock.monotonic();
-        let answers = self.inquiry.ask().await?;
+        let answers = tokio::select! {
+            answers = self.inquiry.ask() => answers?,
+            // The question is left to itself: a broker that does not answer must not hold a stop up.
+            () = asked_to_stop(stop) => return Ok(Turn::Abandoned),
+        };
         let (plan, lost_ranges) = self.plan(&answers)?;
         self.reporter.plan_completed(self.clock.monotonic().saturating_sub(started));
         self.report_positions(&answers);
@@ -194,7 +204,11 @@ impl Driver {
         };
         // From here on the batch before must be committed: what was planned from its ends stands or falls with it.
         let (seq, conflicts) = (self.batch_seq, self.conflicts);
-        self.settle().await?;
+        tokio::select! {
+            settled = self.settle() => settled?,
+            // Waiting is given up, the commit is not: `run` waits for it once more, within the grace.
+            () = asked_to_stop(stop) => return Ok(Turn::Abandoned),
+        }
         if self.batch_seq != seq || self.conflicts != conflicts {
             let error = Error::new(ErrorKind::Conflict, "the batch before was not committed").at(Stage::Commit);
             return self.dropped(progress, error);
@@ -290,12 +304,11 @@ impl Driver {
                 done = &mut work => break done,
                 _ = beat.tick() => self.reporter.progress(),
                 () = asked_to_stop(stop) => {
-                    // Half the grace for the batch, the rest for its commit.
-                    if let Ok(done) = tokio::time::timeout(GRACE / 2, &mut work).await {
+                    if let Ok(done) = tokio::time::timeout(STOP_BATCH, &mut work).await {
                         break done;
                     }
                     task.cancel();
-                    let _ = tokio::time::timeout(GRACE / 4, &mut work).await;
+                    let _ = tokio::time::timeout(STOP_TASKS, &mut work).await;
                     return Ok(None);
                 }
             }
