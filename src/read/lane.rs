@@ -138,8 +138,8 @@ impl Lane {
         Ok(Progress::Open { moved: popped > 0 || self.frontier.get() > before })
     }
 
-    /// Takes records into the counts.
-    pub(super) fn count(&mut self, batch: &MessageBatch, counts: &mut RangeCounts) {
+    /// Takes records of a range that ends at `until` into the counts.
+    pub(super) fn count(&mut self, batch: &MessageBatch, until: i64, counts: &mut RangeCounts) {
         let (mut sum, mut bytes) = (counts.checksum, 0);
         for view in batch.views() {
             sum = checksum::extend_by(sum, view);
@@ -150,7 +150,10 @@ impl Lane {
         counts.records += records;
         counts.bytes += bytes;
         if let Some(last) = batch.views().next_back() {
-            counts.leader_epoch = last.leader_epoch().or(counts.leader_epoch);
+            // Only the record right before the end tells the epoch of the end. Where a gap lies between, as a commit marker
+            // that a later leader wrote, the record's epoch may end before it: a seek with it would look like a truncation.
+            let at_end = last.offset() + 1 == until;
+            counts.leader_epoch = last.leader_epoch().filter(|_| at_end);
         }
         if let Some(mean) = bytes.checked_div(records) {
             self.record_bytes = (self.record_bytes * 3 + mean) / 4;

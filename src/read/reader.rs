@@ -376,7 +376,7 @@ struct Reading<'a> {
 impl Reading<'_> {
     fn give(&mut self, lane: &mut Lane, out: &mut Vec<MessageBatch>) -> Result<(), Stop> {
         for batch in out.drain(..) {
-            lane.count(&batch, &mut self.counts);
+            lane.count(&batch, self.range.until_offset.get(), &mut self.counts);
             if let Flow::Break(stop) = (self.each)(Arc::new(Chunk::Kafka(batch))) {
                 return Err(stop);
             }

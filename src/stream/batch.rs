@@ -43,6 +43,19 @@ pub(super) struct Assignment {
     pub(super) processing_started_ms: i64,
 }
 
+impl Assignment {
+    /// The epochs that the ranges' starts were read under. A range that goes on after a loss has none: the epoch belongs to
+    /// a history that is gone.
+    fn leader_epochs(&self) -> BTreeMap<&TopicPartition, i32> {
+        let goes_on = |planned: &&PlannedRange| {
+            planned.expected == Some(planned.range.from_offset) && planned.expected_topic_id == planned.topic_id
+        };
+        let epoch = |planned: &PlannedRange| self.places.get(&planned.range.topic_partition)?.leader_epoch;
+        let ranges = self.plan.ranges.iter().filter(goes_on);
+        ranges.filter_map(|planned| Some((&planned.range.topic_partition, epoch(planned)?))).collect()
+    }
+}
+
 /// A batch that is read and transformed, and whose side effects have not run yet.
 pub(super) struct Processed {
     pub(super) commit: BatchCommit,
@@ -54,7 +67,8 @@ impl Workshop {
     /// Reads the ranges and computes what the transactional outputs will write. Nothing is written.
     pub(super) fn process(&self, assignment: &Assignment) -> Result<Processed> {
         let ranges = &assignment.batch.ranges;
-        let epoch_of = |topic_partition: &TopicPartition| assignment.places.get(topic_partition)?.leader_epoch;
+        let epochs = assignment.leader_epochs();
+        let epoch_of = |topic_partition: &TopicPartition| epochs.get(topic_partition).copied();
         self.reader.prepare(ranges, &epoch_of).map_err(|error| error.at(Stage::Read))?;
         let reader: Arc<dyn ReadRanges> = Arc::clone(&self.reader) as Arc<dyn ReadRanges>;
         let records = Arc::new(KafkaRdd::new(reader, Arc::clone(ranges), self.keep_chunks));

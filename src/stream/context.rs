@@ -165,12 +165,19 @@ impl StreamingContextBuilder {
             graph: Graph::default(),
             kafka: Mutex::new(None),
             stop,
-            running: tokio::sync::Mutex::new(None),
+            life: tokio::sync::Mutex::new(Life::NotStarted),
         })
     }
 }
 
-type Running = JoinHandle<Result<Termination>>;
+/// Where a stream is in its life.
+#[derive(Debug)]
+enum Life {
+    NotStarted,
+    Running(JoinHandle<Result<Termination>>),
+    /// Its end was told to whoever waited first.
+    Ended,
+}
 
 /// The owner of one stream: what to read, what to do with it, and its life.
 ///
@@ -206,7 +213,7 @@ pub struct StreamingContext {
     graph: Graph,
     kafka: Mutex<Option<KafkaConfig>>,
     stop: watch::Sender<bool>,
-    running: tokio::sync::Mutex<Option<Running>>,
+    life: tokio::sync::Mutex<Life>,
 }
 
 impl StreamingContext {
@@ -258,8 +265,8 @@ impl StreamingContext {
     /// # Errors
     /// Whatever the first minute finds wrong: see [`ErrorKind`](crate::ErrorKind).
     pub async fn start(&self) -> Result<()> {
-        let mut running = self.running.lock().await;
-        if running.is_some() {
+        let mut life = self.life.lock().await;
+        if !matches!(*life, Life::NotStarted) {
             return Err(Error::config("the context was started already"));
         }
         let parts = self.parts()?;
@@ -273,7 +280,7 @@ impl StreamingContext {
             Err(error) if *stop.borrow() => {
                 tracing::info!("stopped while starting: {error}");
                 self.reporter.stopped(None);
-                *running = Some(tokio::spawn(async { Ok(Termination::Stopped) }));
+                *life = Life::Running(tokio::spawn(async { Ok(Termination::Stopped) }));
                 return Ok(());
             }
             Err(error) => {
@@ -284,7 +291,7 @@ impl StreamingContext {
             }
         };
         let reporter = self.reporter.clone();
-        *running = Some(tokio::spawn(async move {
+        *life = Life::Running(tokio::spawn(async move {
             let Started { driver, committer } = started;
             let ended = driver.run(stop).await;
             // Given up in good order, so that a successor starts at once; a fenced process has nothing to give up.
@@ -333,12 +340,15 @@ impl StreamingContext {
     ///
     /// # Errors
     /// What ended it: see [`ErrorKind`](crate::ErrorKind). [`ErrorKind::Config`](crate::ErrorKind::Config) if it was not
-    /// started.
+    /// started, or if its end was told before.
     pub async fn await_termination(&self) -> Result<Termination> {
-        let mut running = self.running.lock().await;
-        match running.as_mut() {
-            Some(task) => task.await.map_err(|error| Error::internal("the driver's task failed").caused_by(error))?,
-            None => Err(Error::config("the context was not started")),
-        }
+        let mut life = self.life.lock().await;
+        let ended = match &mut *life {
+            Life::Running(task) => task.await,
+            Life::NotStarted => return Err(Error::config("the context was not started")),
+            Life::Ended => return Err(Error::config("the stream has ended, and its end was told already")),
+        };
+        *life = Life::Ended;
+        ended.map_err(|error| Error::internal("the driver's task failed").caused_by(error))?
     }
 }

@@ -8,7 +8,7 @@ use super::{
     asked_to_stop,
     batch::{Assignment, Processed, Workshop, ends_of, ranges_of},
     inquiry::Inquiry,
-    pending::{Pending, Settled},
+    pending::{Patience, Pending, Settled},
 };
 use crate::{
     clock::Clock,
@@ -144,7 +144,9 @@ impl Driver {
                 Turn::Abandoned => return Ok(End::Stopped),
             }
             if self.is_done() {
-                self.settle().await?;
+                if self.settle_or_stop(stop).await? {
+                    return Ok(End::Stopped);
+                }
                 if self.is_done() {
                     return Ok(End::ReachedLatest);
                 }
@@ -203,13 +205,12 @@ impl Driver {
             Err(error) => return self.dropped(progress, error),
         };
         // From here on the batch before must be committed: what was planned from its ends stands or falls with it.
-        let (seq, conflicts) = (self.batch_seq, self.conflicts);
-        tokio::select! {
-            settled = self.settle() => settled?,
-            // Waiting is given up, the commit is not: `run` waits for it once more, within the grace.
-            () = asked_to_stop(stop) => return Ok(Turn::Abandoned),
+        let seq = self.batch_seq;
+        if self.settle_or_stop(stop).await? {
+            return Ok(Turn::Abandoned);
         }
-        if self.batch_seq != seq || self.conflicts != conflicts {
+        // A conflict has put the number back.
+        if self.batch_seq != seq {
             let error = Error::new(ErrorKind::Conflict, "the batch before was not committed").at(Stage::Commit);
             return self.dropped(progress, error);
         }
@@ -230,7 +231,7 @@ impl Driver {
                 latest: place.latest,
             })
             .collect();
-        let Review { positions, joined, lost_ranges, problems } =
+        let Review { positions, joined, mut lost_ranges, problems } =
             review(&tracked, self.inquiry.filter(), answers, self.on_data_loss)?;
         for topic_partition in joined {
             tracing::info!(topic = %topic_partition.topic, partition = topic_partition.partition, "a partition joins");
@@ -250,13 +251,17 @@ impl Driver {
             stop_at: self.stop_at.as_ref(),
         };
         let plan = plan_batch(&positions, &answers.latest, &limits);
+        // A loss is committed together with the move over it, or not yet.
+        let planned = |lost: &LostRange| plan.ranges.iter().any(|p| p.range.topic_partition == lost.topic_partition);
+        lost_ranges.retain(planned);
         let now = self.clock.monotonic();
         self.silence.note(problems.iter().chain(&plan.problems), now);
         let silent = self.silence.check(now, self.stream.unavailable_max);
         silent.map_err(|error| self.inquiry.why_silent(error).at(Stage::Plan))?;
-        for (topic_partition, latest) in &answers.latest {
-            if let Some(place) = self.places.get_mut(topic_partition) {
-                place.latest = Some(*latest);
+        for planned in plan.ranges.iter().filter(|planned| planned.expected_topic_id == planned.topic_id) {
+            // The end of a topic that was created again says nothing about how far the one before it reached.
+            if let Some(place) = self.places.get_mut(&planned.range.topic_partition) {
+                place.latest = Some(planned.latest);
             }
         }
         Ok((plan, lost_ranges))
@@ -349,7 +354,8 @@ impl Driver {
         self.report_memory(&commit);
         let rows = commit.tables.iter().flat_map(|table| &table.chunks).map(|chunk| chunk.rows).sum();
         let counts = BatchCounts::of(&commit, rows);
-        self.pending = Some(Pending::start(self.committer.clone(), commit, progress, counts, stop.clone()));
+        let patience = Patience { clock: Arc::clone(&self.clock), unavailable_max: self.stream.unavailable_max };
+        self.pending = Some(Pending::start(self.committer.clone(), commit, patience, (progress, counts), stop.clone()));
         Ok(Turn::Committing { cut_short: false })
     }
 
@@ -399,7 +405,7 @@ impl Driver {
         for (topic_partition, until, leader_epoch) in ends_of(commit) {
             if let Some(place) = self.places.get_mut(topic_partition) {
                 place.offset = until;
-                place.leader_epoch = leader_epoch.or(place.leader_epoch);
+                place.leader_epoch = leader_epoch;
             }
         }
     }
@@ -421,6 +427,21 @@ impl Driver {
             None => return Ok(()),
         };
         self.finish_commit(settled)
+    }
+
+    /// The same, unless a stop is asked for: then waiting is given up and the commit is not, for `run` waits for it once
+    /// more within the grace. Gives whether a stop was asked for.
+    async fn settle_or_stop(&mut self, stop: &mut watch::Receiver<bool>) -> Result<bool> {
+        let reporter = self.reporter.clone();
+        let mut beat = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            tokio::select! {
+                biased;
+                settled = self.settle() => return settled.map(|()| false),
+                () = asked_to_stop(stop) => return Ok(true),
+                _ = beat.tick() => reporter.progress(),
+            }
+        }
     }
 
     /// Takes the end of the commit under way. It is told once: asking an ended commit again would be a defect.
@@ -459,6 +480,13 @@ impl Driver {
                 self.reporter.error(&error);
                 if self.conflicts > 1 {
                     return Err(error);
+                }
+                let kept = |known: &TopicPartition| positions.iter().any(|stored| stored.topic_partition == *known);
+                let committed = self.places.iter().filter(|(_, place)| place.committed.is_some());
+                if let Some(gone) = committed.map(|(known, _)| known).find(|known| !kept(known)) {
+                    // Taken for new, it would be read again from its beginning, and everything doubled.
+                    let message = "a stored offset is missing although batches were committed";
+                    return Err(Error::corrupt(message).on(gone.clone()).at(Stage::Commit));
                 }
                 tracing::warn!("{error}: planning again");
                 self.batch_seq = seq - 1;

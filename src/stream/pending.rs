@@ -1,20 +1,20 @@
 //! The commit that is under way while the next batch is read.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::watch, task::JoinHandle};
 
 use super::asked_to_stop;
 use crate::{
+    clock::Clock,
     commit::{Commit, CommitOutcome, Committer, StoredPosition},
     error::{Error, Result},
     report::{BatchCounts, BatchProgress},
     types::BatchCommit,
 };
 
-/// A batch that is merely not committed, as after a serialization failure, is tried again so often.
-const COMMIT_ATTEMPTS_MAX: u32 = 10;
-/// The pause before the second attempt; doubled each time, plus up to as much again by chance.
+/// The pause before the second attempt of a batch that is merely not committed, as after a serialization failure or with
+/// a full disk; doubled each time, plus up to as much again by chance.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
@@ -33,16 +33,22 @@ pub(super) struct Pending {
     pub(super) counts: BatchCounts,
 }
 
+/// How long a batch that is merely not committed is tried again.
+pub(super) struct Patience {
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) unavailable_max: Duration,
+}
+
 impl Pending {
     /// Starts the commit. It runs to its end whatever happens to this handle.
     pub(super) fn start(
         committer: Committer,
         commit: BatchCommit,
-        progress: BatchProgress,
-        counts: BatchCounts,
+        patience: Patience,
+        (progress, counts): (BatchProgress, BatchCounts),
         stop: watch::Receiver<bool>,
     ) -> Self {
-        Self { work: tokio::spawn(commit_with_retries(committer, commit, stop)), progress, counts }
+        Self { work: tokio::spawn(commit_with_retries(committer, commit, patience, stop)), progress, counts }
     }
 
     pub(super) fn is_finished(&self) -> bool {
@@ -63,14 +69,17 @@ impl Pending {
 async fn commit_with_retries(
     committer: Committer,
     mut batch: BatchCommit,
+    patience: Patience,
     mut stop: watch::Receiver<bool>,
 ) -> Result<Settled> {
-    for attempt in 1.. {
+    let started = patience.clock.monotonic();
+    for attempt in 1_u32.. {
         match committer.commit(batch).await? {
             CommitOutcome::Committed(commit) => return Ok(Settled::Committed(commit)),
             CommitOutcome::Conflict { positions, .. } => return Ok(Settled::Conflict(positions)),
             CommitOutcome::NotCommitted { batch: whole, error } => {
-                if !error.kind().is_retryable() || attempt >= COMMIT_ATTEMPTS_MAX || *stop.borrow() {
+                let lasted = patience.clock.monotonic().saturating_sub(started);
+                if !error.kind().is_retryable() || lasted >= patience.unavailable_max || *stop.borrow() {
                     return Err(error);
                 }
                 tracing::warn!(batch_seq = whole.batch_seq, attempt, "the batch is tried again: {}", error.chain());
@@ -79,9 +88,15 @@ async fn commit_with_retries(
         }
         let pause = PAUSE_MIN.saturating_mul(1 << attempt.min(16)).min(PAUSE_MAX);
         tokio::select! {
-            () = tokio::time::sleep(pause) => {}
+            () = tokio::time::sleep(pause.mul_f64(1.0 + jitter())) => {}
             () = asked_to_stop(&mut stop) => {}
         }
     }
-    Err(Error::internal("unreachable: the attempts to commit are bounded"))
+    Err(Error::internal("the attempts to commit are used up"))
+}
+
+/// Between 0 and 1, so that writers that got into each other's way do not meet again.
+fn jitter() -> f64 {
+    let (high, _) = uuid::Uuid::new_v4().as_u64_pair();
+    f64::from(u32::try_from(high >> 32).unwrap_or(0)) / f64::from(u32::MAX)
 }

@@ -16,7 +16,7 @@ pub struct RangeCounts {
     pub bytes: u64,
     /// xxh3 over offset, key, value and headers of the records in offset order.
     pub checksum: u64,
-    /// The leader epoch of the last record, if the broker told one.
+    /// The leader epoch of the record right before the range's end. `None` if a gap is there, or the broker told none.
     pub leader_epoch: Option<i32>,
 }
 

@@ -53,6 +53,8 @@ struct FoundColumn {
     not_null: bool,
     filled: bool,
     generated: bool,
+    /// Declared with a precision.
+    rounded: bool,
 }
 
 /// Checks all tables, making those that are missing and may be made.
@@ -147,7 +149,7 @@ fn check_table(spec: &TableSpec, found: &Found, faults: &mut Faults) {
 async fn columns_of(connection: &mut PgConnection, spec: &TableSpec, oid: i64) -> Result<Vec<FoundColumn>> {
     const COLUMNS: &str = "SELECT a.attname::text, CASE WHEN t.typtype = 'b' AND t.typnamespace = 'pg_catalog'::regnamespace \
          THEN t.typname::text ELSE pg_catalog.format_type(a.atttypid, a.atttypmod) END, a.attnotnull, \
-         a.atthasdef OR a.attidentity <> '', a.attgenerated <> '' OR a.attidentity = 'a' \
+         a.atthasdef OR a.attidentity <> '', a.attgenerated <> '' OR a.attidentity = 'a', a.atttypmod \
          FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
          WHERE a.attrelid::bigint = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
     let what = format!("cannot read the table's columns table={}", spec.table);
@@ -159,6 +161,7 @@ async fn columns_of(connection: &mut PgConnection, spec: &TableSpec, oid: i64) -
             not_null: row.try_get(2)?,
             filled: row.try_get(3)?,
             generated: row.try_get(4)?,
+            rounded: row.try_get::<i32, _>(5)? >= 0,
         })
     };
     rows.iter().map(read).collect::<Result<_, _>>().map_err(|error| postgres_error(&what, error))
@@ -179,6 +182,12 @@ fn check_column(spec: &TableSpec, column: &Column, have: &FoundColumn, faults: &
         && wanted != column_type
     {
         let text = format!("the table's column has another type wanted={wanted:?} found={:?}", have.type_name);
+        faults.add_column(spec, &column.name, &text);
+        return None;
+    }
+    // Rounded on its way in, a value is not exact, two keys become one, and a sum depends on where batches end.
+    if have.rounded && matches!(column_type, ColumnType::Numeric | ColumnType::Timestamptz) {
+        let text = format!("it is declared with a precision and would round: declare it {column_type}");
         faults.add_column(spec, &column.name, &text);
         return None;
     }

@@ -1,6 +1,9 @@
 //! The user's own SQL in the batch's transaction.
 
+use std::panic::AssertUnwindSafe;
+
 use async_trait::async_trait;
+use futures_util::FutureExt;
 use sqlx::{
     Arguments, AssertSqlSafe, Column as _, Decode, Either, Encode, Executor, PgConnection, Postgres, Row, SqlSafeStr,
     Statement, Type, TypeInfo, ValueRef,
@@ -44,7 +47,10 @@ pub(super) async fn run(connection: &mut PgConnection, application: &str, batch:
     for code in &batch.user_code {
         simple(connection, "SAVEPOINT directstream_user_code").await?;
         let mut sql = UserSql { connection, failure: None };
-        code.run(&mut BatchTransaction::new(&mut sql, &info)).await?;
+        let mut transaction = BatchTransaction::new(&mut sql, &info);
+        // A panic is the user's error: it rolls the batch back as any other, and must not end the committer's task.
+        let ran = AssertUnwindSafe(code.run(&mut transaction)).catch_unwind().await;
+        ran.unwrap_or_else(|_panic| Err(Error::transform("the user's code panicked in the batch's transaction")))?;
         if let Some(error) = sql.failure {
             return Err(error);
         }

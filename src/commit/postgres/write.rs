@@ -148,7 +148,7 @@ pub(super) async fn move_offsets(
 
 async fn move_known(connection: &mut PgConnection, application: &str, ranges: &[&CommittedRange]) -> Result<bool> {
     const MOVE: &str = "UPDATE directstream.offsets stored SET until_offset = moved.until_offset, topic_id = moved.topic_id, \
-         leader_epoch = COALESCE(moved.leader_epoch, stored.leader_epoch) \
+         leader_epoch = moved.leader_epoch \
          FROM unnest($2::text[], $3::integer[], $4::bigint[], $5::text[], $6::bigint[], $7::text[], $8::integer[]) \
          moved(topic, partition, expected, expected_id, until_offset, topic_id, leader_epoch) \
          WHERE stored.application = $1 AND stored.topic = moved.topic AND stored.partition = moved.partition \

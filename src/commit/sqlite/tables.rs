@@ -157,7 +157,8 @@ fn check_column(spec: &TableSpec, column: &Column, found: &Found, faults: &mut F
         return None;
     }
     // Decimals are text here, and SQLite would add and compare them as floating point numbers: not exact.
-    if column_type == ColumnType::Numeric && matches!(column.merge, Merge::Add | Merge::Min | Merge::Max) {
+    let compared = spec.key.contains(&column.name) || matches!(column.merge, Merge::Add | Merge::Min | Merge::Max);
+    if column_type == ColumnType::Numeric && compared {
         let text =
             "SQLite cannot add or compare numeric exactly: use bigint (cents, say) or double precision, or PostgreSQL";
         faults.add_column(spec, &column.name, text);

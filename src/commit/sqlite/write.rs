@@ -161,7 +161,7 @@ pub(super) async fn move_offsets(
     batch: &BatchCommit,
 ) -> Result<bool> {
     const MOVE: &str = "UPDATE directstream_offsets SET until_offset = $1, topic_id = $2, \
-         leader_epoch = COALESCE($3, leader_epoch) \
+         leader_epoch = $3 \
          WHERE application = $4 AND topic = $5 AND partition = $6 AND until_offset = $7 AND topic_id IS $8";
     // A key that is there already is a conflict: somebody else inserted it.
     const INSERT: &str = "INSERT OR IGNORE INTO directstream_offsets (until_offset, topic_id, leader_epoch, application, \

@@ -196,7 +196,8 @@ impl Client {
         }
     }
 
-    /// Whether the cluster's controller is one of its brokers; `None` if no broker answered in time.
+    /// Whether the cluster's controller is one of its brokers; `None` if no broker answered in time, or the cluster is
+    /// without a controller at the moment.
     ///
     /// The mock cluster names a controller that does not exist, and never answers what only a controller can.
     pub(crate) fn has_controller(&self, limit: Duration) -> Option<bool> {
@@ -213,7 +214,8 @@ impl Client {
             let count = usize::try_from((*raw).broker_cnt).unwrap_or(0);
             let found = (0..count).any(|i| (*(*raw).brokers.add(i)).id == controller);
             sys::rd_kafka_metadata_destroy(raw);
-            Some(found)
+            // None is elected: that passes, and says nothing about the cluster.
+            (controller >= 0).then_some(found)
         }
     }
 

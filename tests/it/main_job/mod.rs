@@ -2,6 +2,7 @@
 
 mod demo;
 mod kills;
+mod moved_offsets;
 mod partitions;
 mod process;
 mod tables;

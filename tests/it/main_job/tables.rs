@@ -85,6 +85,17 @@ impl Tables {
         rows.into_iter().collect()
     }
 
+    /// Runs a statement on PostgreSQL.
+    pub(crate) async fn execute(&self, sql: &str) {
+        let Self::Postgres(database) = self else { panic!("PostgreSQL only") };
+        database.execute(sql).await;
+    }
+
+    /// Partition and offset of every row of the append table, sorted.
+    pub(crate) async fn places(&self) -> Vec<(i64, i64)> {
+        self.rows("SELECT part, off FROM events ORDER BY part, off".to_owned()).await.unwrap()
+    }
+
     /// Rows of the table `counts`: partition and number.
     pub(crate) async fn counts(&self) -> BTreeMap<i64, i64> {
         let rows: Vec<(i64, i64)> = self.rows("SELECT part, n FROM counts".to_owned()).await.unwrap();

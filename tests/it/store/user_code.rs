@@ -18,12 +18,14 @@ on_every_store! {
     a_commit_of_its_own_rolls_everything_back,
     a_commit_of_its_own_that_it_keeps_quiet_about_rolls_everything_back,
     a_rollback_of_its_own_rolls_everything_back,
+    its_panic_rolls_everything_back,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Does {
     Writes,
     Fails,
+    Panics,
     Swallows,
     Runs(&'static str, bool),
 }
@@ -44,6 +46,7 @@ impl TransactionCode for Code {
                 Ok(())
             }
             Does::Fails => Err(Error::transform("the user is not content")),
+            Does::Panics => panic!("the user's code has a defect"),
             Does::Swallows => {
                 let _ = transaction.execute("INSERT INTO nowhere VALUES (1)", &[]).await;
                 Ok(())
@@ -91,6 +94,10 @@ async fn its_rows_commit_with_the_batch(world: World) {
 async fn its_error_rolls_everything_back(world: World) {
     let error = run(&world, Does::Fails).await.unwrap();
     assert!(error.to_string().contains("not content"), "{error}");
+}
+
+async fn its_panic_rolls_everything_back(world: World) {
+    run(&world, Does::Panics).await;
 }
 
 async fn an_error_that_it_swallows_still_rolls_everything_back(world: World) {
