@@ -2,7 +2,7 @@
 
 use crate::{
     error::{Error, Result},
-    types::BatchCommit,
+    types::{BatchCommit, TopicPartition},
 };
 
 /// A batch in numbers, as the databases' signed 64 bits.
@@ -44,4 +44,9 @@ pub(crate) fn length(count: usize) -> i64 {
 /// A stored number that is never negative.
 pub(crate) fn unsigned(what: &str, stored: i64) -> Result<u64> {
     u64::try_from(stored).map_err(|_| Error::corrupt(format!("a stored number is negative {what}={stored}")))
+}
+
+/// A partition that the ledger knows has no stored offset. Only an operator can tell where it stands.
+pub(super) fn offset_gone(topic_partition: TopicPartition) -> Error {
+    Error::corrupt("a stored offset is missing although the ledger has ranges of its partition").on(topic_partition)
 }

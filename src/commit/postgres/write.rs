@@ -4,7 +4,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::{
     super::{
-        ledger::{Totals, length, signed},
+        ledger::{Totals, length, offset_gone, signed},
         protocol::Term,
         settings::{StoreSettings, StoredPosition},
     },
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    types::{BatchCommit, CommittedRange, DeadLetter, EncodedRows, TableRows, TopicId, rows::rfc3339},
+    types::{BatchCommit, CommittedRange, DeadLetter, EncodedRows, TableRows, TopicId, TopicPartition, rows::rfc3339},
 };
 
 /// The start of a binary COPY: signature, flags, length of the extension. <https://www.postgresql.org/docs/15/sql-copy.html>
@@ -174,8 +174,21 @@ async fn insert_new(connection: &mut PgConnection, application: &str, ranges: &[
     const INSERT: &str = "INSERT INTO directstream.offsets (application, topic, partition, until_offset, topic_id, \
          leader_epoch) SELECT $1, * FROM unnest($2::text[], $3::integer[], $4::bigint[], $5::text[], $6::integer[]) \
          ON CONFLICT DO NOTHING";
+    // The ledger knows the partition and its offset is gone: it is not new, and reading it from its beginning would double.
+    const GONE: &str = "SELECT known.topic, known.partition FROM directstream.batch_ranges known \
+         JOIN unnest($2::text[], $3::integer[]) joining(topic, partition) USING (topic, partition) \
+         WHERE known.application = $1 AND NOT EXISTS (SELECT FROM directstream.offsets stored WHERE \
+         stored.application = $1 AND stored.topic = known.topic AND stored.partition = known.partition) LIMIT 1";
     if ranges.is_empty() {
         return Ok(true);
+    }
+    let gone = sqlx::query_as::<_, (String, i32)>(GONE)
+        .bind(application)
+        .bind(ranges.iter().map(|moved| moved.range.topic().to_owned()).collect::<Vec<_>>())
+        .bind(ranges.iter().map(|moved| moved.range.partition()).collect::<Vec<_>>());
+    let gone = answer("cannot look new partitions up in the ledger", gone.fetch_optional(&mut *connection)).await?;
+    if let Some((topic, partition)) = gone {
+        return Err(offset_gone(TopicPartition::new(topic, partition)));
     }
     let insert = sqlx::query(INSERT)
         .bind(application)

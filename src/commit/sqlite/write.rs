@@ -9,7 +9,7 @@ use sqlx::{
 
 use super::{
     super::{
-        ledger::{Totals, signed},
+        ledger::{Totals, offset_gone, signed},
         protocol::Term,
         settings::{StoreSettings, StoredPosition},
     },
@@ -166,6 +166,16 @@ pub(super) async fn move_offsets(
     // A key that is there already is a conflict: somebody else inserted it.
     const INSERT: &str = "INSERT OR IGNORE INTO directstream_offsets (until_offset, topic_id, leader_epoch, application, \
          topic, partition) VALUES ($1, $2, $3, $4, $5, $6)";
+    // The ledger knows the partition and its offset is gone: it is not new, and reading it from its beginning would double.
+    const GONE: &str = "SELECT 1 FROM directstream_batch_ranges WHERE application = $1 AND topic = $2 AND partition = $3 \
+         AND NOT EXISTS (SELECT 1 FROM directstream_offsets WHERE application = $1 AND topic = $2 AND partition = $3) LIMIT 1";
+    for moved in batch.ranges.iter().filter(|moved| moved.expected.is_none()) {
+        let gone = sqlx::query(GONE).bind(application).bind(moved.range.topic()).bind(moved.range.partition());
+        let gone = gone.fetch_optional(&mut *connection).await;
+        if gone.map_err(failed("cannot look a new partition up in the ledger"))?.is_some() {
+            return Err(offset_gone(moved.range.topic_partition.clone()));
+        }
+    }
     for moved in &batch.ranges {
         let query = sqlx::query(if moved.expected.is_some() { MOVE } else { INSERT })
             .bind(moved.range.until_offset.get())

@@ -45,5 +45,7 @@ off = {{ from = "offset", type = "bigint" }}
     tables.execute("DELETE FROM directstream.offsets WHERE partition = 1").await;
     kafka.produce(&topic, some(100)).await;
     assert_eq!(process.code(LIMIT).await, 4);
+    // Nor does the next start take the partition for a new one: the ledger knows it.
+    assert_eq!(Process::run(&job, &[]).code(LIMIT).await, 4);
     assert!(tables.places().await.windows(2).all(|pair| pair[0] != pair[1]), "a record is doubled");
 }
