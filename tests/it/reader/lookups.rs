@@ -150,7 +150,8 @@ async fn a_failed_connection_tells_its_class_and_no_secret() {
         assert_eq!(class, ClientErrorClass::Authentication, "{text}");
         assert!(!text.contains("canary"), "{text}");
         let (class, text) = class_of(kafka.brokers(), &[("security.protocol", "SSL")]);
-        assert!(class == ClientErrorClass::Transport && text.contains("PLAINTEXT"), "{text}");
+        // The client says "connecting to a PLAINTEXT broker listener?" or "SSL connection closed by peer", by timing.
+        assert!(class == ClientErrorClass::Transport && text.contains("security.protocol"), "{text}");
         let (class, text) = class_of("127.0.0.1:1", &[]);
         assert!(matches!(class, ClientErrorClass::Transport | ClientErrorClass::AllBrokersDown), "{text}");
     })
