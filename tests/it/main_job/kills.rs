@@ -55,24 +55,28 @@ async fn survive(tables: Tables) {
     let job = job_file(folder.path().join("job.toml"), &kafka, &topic, &tables);
     let ends = ends(&kafka, &topic).await;
     let total = u64::try_from(ends.values().sum::<i64>()).unwrap();
+    let (mut hits, mut early) = (0, false);
     for kill in 0..kills {
-        // Somewhere in the kill-th of even parts, the last of which is left for the end.
-        let part = total / (kills + 1);
+        // Somewhere in the kill-th of even parts, the last two of which are left for the end.
+        let part = total / (kills + 2);
         let moment = kill * part + random.below(part);
         let mut process = Process::run(&job, &["--until-latest"]);
         wait_for("the program commits", Duration::from_secs(120), async || {
-            assert!(process.ended().is_none(), "the program ended by itself");
-            (tables.committed().await >= i64::try_from(moment).unwrap()).then_some(())
+            let through = process.ended().is_some();
+            (through || tables.committed().await >= i64::try_from(moment).unwrap()).then_some(())
         })
         .await;
         tokio::time::sleep(Duration::from_micros(random.below(20_000))).await;
         let committed = u64::try_from(tables.committed().await).unwrap();
-        assert!(committed < total, "the kill came too late to mean anything: {committed} of {total}");
-        assert!(process.kill(), "the kill hit nothing");
-        if kill == 0 {
-            assert!(committed < total / 5 * 4, "a fifth of the input is unprocessed: {committed} of {total}");
+        let lived = process.kill();
+        if !lived || committed >= total {
+            // On a machine that stood still in between, the job may be through: this kill says nothing, and no later one would.
+            break;
         }
+        hits += 1;
+        early |= committed < total / 5 * 4;
     }
+    assert!(hits * 2 >= kills && (early || kills == 0), "{hits} of {kills} kills fell while work was left");
     assert_eq!(Process::run(&job, &["--until-latest"]).code(Duration::from_secs(300)).await, 0);
     compare(&kafka, &topic, &tables, &ends).await;
 }

@@ -1,8 +1,12 @@
 //! The tables of a job in either store, read by another connection.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use sqlx::{AssertSqlSafe, Connection, FromRow, SqliteConnection, postgres::PgRow, sqlite::SqliteRow};
+use sqlx::{
+    AssertSqlSafe, Connection, FromRow, SqliteConnection,
+    postgres::PgRow,
+    sqlite::{SqliteConnectOptions, SqliteRow},
+};
 use tempfile::TempDir;
 
 use crate::support::{Database, fresh_database};
@@ -53,8 +57,10 @@ impl Tables {
                 sqlx::query_as(AssertSqlSafe(sql)).fetch_all(&mut database.connect().await).await
             }
             Self::Sqlite(folder) => {
-                let url = format!("sqlite:{}?mode=ro", Self::file(folder).display());
-                let mut connection = SqliteConnection::connect(&url).await?;
+                // Right after a kill the file wants recovery, which a reader cannot do: it must not wait for that by itself.
+                let options = SqliteConnectOptions::new().filename(Self::file(folder)).read_only(true);
+                let options = options.busy_timeout(Duration::from_millis(50));
+                let mut connection = SqliteConnection::connect_with(&options).await?;
                 sqlx::query_as(AssertSqlSafe(sql)).fetch_all(&mut connection).await
             }
         }
