@@ -314,8 +314,9 @@ const MESSAGE_OVERHEAD_BYTES: u64 = 400;
 /// The client's default for one request; larger ones were slower, and took twice the CPU.
 const FETCH_BYTES_MAX: u64 = 1024 * 1024;
 const FETCH_BYTES_MIN: u64 = 16 * 1024;
-const QUEUED_MESSAGES_MAX: u64 = 100_000;
-const QUEUED_KBYTES_MAX: u64 = 65_536;
+/// More than this of one partition is no faster: it only leaves the caches before it is read.
+const QUEUED_MESSAGES_MAX: u64 = 50_000;
+const QUEUED_KBYTES_MAX: u64 = 8_192;
 const RESPONSE_BYTES_MAX: u64 = 50 * 1024 * 1024;
 
 impl QueueLimits {
@@ -335,5 +336,39 @@ impl QueueLimits {
             queued_messages: (half / MESSAGE_OVERHEAD_BYTES).clamp(1, QUEUED_MESSAGES_MAX),
             response_bytes: (budget_bytes / 4).clamp(FETCH_BYTES_MAX, RESPONSE_BYTES_MAX),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefetch_stays_within_its_budget() {
+        for budget in [32, 64, 256, 4_096].map(|mib| mib * 1024 * 1024) {
+            for partitions in [1, 2, 8, 100, 500] {
+                let limits = QueueLimits::for_budget(budget, partitions);
+                let payload = limits.queued_kbytes * 1024 + limits.fetch_bytes;
+                let all = (payload + limits.queued_messages * MESSAGE_OVERHEAD_BYTES) * partitions as u64;
+                let smallest = QueueLimits::SHARE_MIN_BYTES * partitions as u64;
+                assert!(all <= budget.max(smallest), "{budget} over {partitions}: {limits:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn small_jobs_get_the_client_s_own_sizes() {
+        let limits = QueueLimits::for_budget(256 * 1024 * 1024, 4);
+        assert_eq!((limits.fetch_bytes, limits.queued_messages), (FETCH_BYTES_MAX, QUEUED_MESSAGES_MAX));
+    }
+
+    #[test]
+    fn secrets_are_hidden_also_where_their_name_does_not_say_so() {
+        let secret = ["ssl.key.pem", "sasl.oauthbearer.config", "sasl.password", "sasl.oauthbearer.client.secret"];
+        let properties = secret.iter().map(|key| ((*key).to_owned(), "canary".to_owned())).collect();
+        let properties = KafkaProperties::new("b:9092", "app", properties);
+        assert!(!format!("{properties:?}").contains("canary"));
+        assert!(properties.printable().all(|(_, value)| value == HIDDEN));
+        assert!(OWNED.iter().chain(DANGEROUS).all(|(key, reason)| !key.is_empty() && !reason.is_empty()));
     }
 }

@@ -52,7 +52,7 @@ async fn survive(tables: Tables) {
     produce(&kafka, &topic, i64::try_from(records).unwrap()).await;
 
     let folder = tempfile::tempdir().unwrap();
-    let job = job_file(folder.path().join("job.toml"), &kafka, &topic, &tables);
+    let job = job_file(folder.path().join("job.toml"), &kafka, &topic, &tables, records);
     let ends = ends(&kafka, &topic).await;
     let total = u64::try_from(ends.values().sum::<i64>()).unwrap();
     let (mut hits, mut early) = (0, false);
@@ -107,15 +107,19 @@ async fn produce(kafka: &Kafka, topic: &str, records: i64) {
     }
 }
 
-fn job_file(path: PathBuf, kafka: &Kafka, topic: &str, tables: &Tables) -> PathBuf {
+/// Many batches, so that kills fall on all of them: by the smallest budget, and where that is not small enough by a rate.
+fn job_file(path: PathBuf, kafka: &Kafka, topic: &str, tables: &Tables, records: u64) -> PathBuf {
+    let each = records / u64::try_from(PARTITIONS).unwrap();
+    let rate = if records < 500_000 { format!("max_rate_per_partition = {}", each.div_ceil(3)) } else { String::new() };
     let text = format!(
         r#"name = "kills"
 [kafka]
 bootstrap_servers = "{}"
 topics = ["{topic}"]
 [stream]
-batch_interval = "100ms"
-memory_max = "64MiB"
+batch_interval = "20ms"
+memory_max = "16MiB"
+{rate}
 [store]
 url = "{}"
 [report]

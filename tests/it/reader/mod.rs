@@ -5,6 +5,7 @@ mod lookups;
 mod losses;
 mod ranges;
 mod security;
+mod stalls;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
