@@ -110,7 +110,7 @@ async fn produce(kafka: &Kafka, topic: &str, records: i64) {
 /// Many batches, so that kills fall on all of them: by the smallest budget, and where that is not small enough by a rate.
 fn job_file(path: PathBuf, kafka: &Kafka, topic: &str, tables: &Tables, records: u64) -> PathBuf {
     let each = records / u64::try_from(PARTITIONS).unwrap();
-    let rate = if records < 500_000 { format!("max_rate_per_partition = {}", each.div_ceil(3)) } else { String::new() };
+    let rate = if records < 500_000 { format!("max_rate_per_partition = {}", each.div_ceil(6)) } else { String::new() };
     let text = format!(
         r#"name = "kills"
 [kafka]
