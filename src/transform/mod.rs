@@ -8,6 +8,7 @@
 
 mod count;
 mod dstream;
+mod emit_by_key;
 mod filter;
 mod flat_map;
 mod foreach_rdd;
@@ -31,9 +32,12 @@ mod transform_rdd;
 mod union;
 
 #[cfg(test)]
+mod speed_tests;
+#[cfg(test)]
 mod tests;
 
 pub use dstream::{DStream, OperatorId};
+pub use emit_by_key::Emit;
 pub use graph::{Graph, Output, Prepared, SideEffect, TransactionalOutput};
 pub use has_offset_ranges::{DirectKafkaInputDStream, DirectRdd, HasOffsetRanges};
 pub use rdd::Rdd;

@@ -3,8 +3,8 @@
 use std::{hash::Hash, sync::Arc};
 
 use super::{
-    DStream, Rdd,
-    shuffle::{ReduceByKey, Reduced},
+    BatchScope, DStream, Rdd,
+    shuffle::{Pairs, ReduceByKey, Reduced},
 };
 
 impl<K, V> Rdd<(K, V)>
@@ -14,23 +14,20 @@ where
 {
     /// One pair per key, its values combined: within a partition in order, then partition by partition.
     pub fn reduce_by_key(&self, combine: impl Fn(V, V) -> V + Send + Sync + 'static) -> Self {
-        self.reduce_by_key_shared(Arc::new(in_place(combine)))
-    }
-
-    fn reduce_by_key_shared(&self, combine: Arc<impl Fn(&mut V, V) + Send + Sync + 'static>) -> Self {
-        let scope = self.scope();
-        let reducers = scope.runner().parallelism().min(self.partitions());
-        let stage = ReduceByKey::new(scope.next_shuffle_id(), Arc::clone(self.compute()), combine, reducers);
-        Self::new(Arc::new(Reduced { stage: Arc::new(stage) }), scope.clone())
+        shuffled(self.scope(), Box::new(Arc::clone(self.compute())), Arc::new(combine))
     }
 }
 
-/// Tables hold values in place; `combine` takes them by value, as Spark's does.
-fn in_place<V: Clone>(combine: impl Fn(V, V) -> V) -> impl Fn(&mut V, V) {
-    move |total, value| {
-        let before = total.clone();
-        *total = combine(before, value);
-    }
+/// The reduce side of a shuffle of `pairs`.
+pub(super) fn shuffled<K, V, F>(scope: &BatchScope, pairs: Box<dyn Pairs<K, V, F>>, combine: Arc<F>) -> Rdd<(K, V)>
+where
+    K: Clone + Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    F: Fn(V, V) -> V + Send + Sync + 'static,
+{
+    let reducers = scope.runner().parallelism().min(pairs.partitions());
+    let stage = ReduceByKey::new(scope.next_shuffle_id(), pairs, combine, reducers);
+    Rdd::new(Arc::new(Reduced { stage: Arc::new(stage) }), scope.clone())
 }
 
 impl<K, V> DStream<(K, V)>
@@ -47,7 +44,9 @@ where
     /// # }
     /// ```
     pub fn reduce_by_key(&self, combine: impl Fn(V, V) -> V + Send + Sync + 'static) -> Self {
-        let combine = Arc::new(in_place(combine));
-        self.derive("reduce_by_key", move |rdd| Ok(rdd.reduce_by_key_shared(Arc::clone(&combine))))
+        let combine = Arc::new(combine);
+        self.derive("reduce_by_key", move |rdd| {
+            Ok(shuffled(rdd.scope(), Box::new(Arc::clone(rdd.compute())), Arc::clone(&combine)))
+        })
     }
 }

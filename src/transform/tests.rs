@@ -32,7 +32,7 @@ impl Compute<Record> for MemoryTopic {
     }
 }
 
-fn scope(partitions: &[&[&str]]) -> BatchScope {
+pub(super) fn scope(partitions: &[&[&str]]) -> BatchScope {
     let mut ranges = Vec::new();
     let mut chunks = Vec::new();
     for (partition, values) in (0..).zip(partitions) {
@@ -84,6 +84,35 @@ fn tr_08_reduce_by_key_takes_the_empty_string_and_an_empty_batch() {
     assert_eq!(sorted(&pairs, &scope(&[&["a", "a"], &["b"]])), [("a".to_owned(), 2), ("b".to_owned(), 1)]);
     assert_eq!(sorted(&pairs, &scope(&[&["", ""]])), [(String::new(), 2)]);
     assert_eq!(sorted(&pairs, &scope(&[&[], &[]])), []);
+}
+
+#[test]
+fn emit_by_key_gives_what_flat_map_and_reduce_by_key_give() {
+    let words =
+        |record: Record| -> Vec<String> { record.text().unwrap_or_default().split(' ').map(str::to_owned).collect() };
+    let batches: [&[&[&str]]; 4] =
+        [&[&["a b a", "c"], &["b  ", ""], &["a"]], &[&[], &[]], &[], &[&["d e f g h i j k l m n o p q r s t u v"; 50]]];
+    for batch in batches {
+        let (graph, batch) = (Graph::default(), scope(batch));
+        let input = DirectKafkaInputDStream::new(&graph);
+        let two_steps = input.flat_map(words).map(|word| (word, 1_i64)).reduce_by_key(|a, b| a + b);
+        let one_step: DStream<(String, i64)> = input.emit_by_key(
+            |record, emit| record.text().unwrap_or_default().split(' ').for_each(|word| emit(word, 1)),
+            |a, b| a + b,
+        );
+        assert_eq!(sorted(&one_step, &batch), sorted(&two_steps, &batch));
+    }
+}
+
+#[test]
+fn values_are_combined_in_the_order_of_partitions_and_never_copied_on_the_way() {
+    // Joining text is not commutative, and a copy per step would make it quadratic.
+    let (graph, batch) = (Graph::default(), scope(&[&["1", "2"], &["3"], &["4", "5"]]));
+    let joined = texts(&graph).map(|text| ((), text)).reduce_by_key(|mut a, b| {
+        a.push_str(&b);
+        a
+    });
+    assert_eq!(joined.rdd(&batch).unwrap().collect().unwrap(), [((), "12345".to_owned())]);
 }
 
 #[test]
