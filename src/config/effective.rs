@@ -39,6 +39,7 @@ pub fn effective(job: &Job) -> Vec<EffectiveValue> {
     values.put_option("stream.backpressure.initial_rate", stream.backpressure.initial_rate);
     values.put("stream.start_timeout", format_duration(stream.start_timeout));
     values.put("stream.unavailable_max", format_duration(stream.unavailable_max));
+    values.put("stream.batch_deadline", format_duration(stream.batch_deadline));
     values.put("input.format", job.input.format.as_str());
     values.put("input.on_error", job.input.on_error.as_str());
     // A URL that came out of a file is shown under the key that names the file.

@@ -25,6 +25,9 @@ pub const START_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 /// `stream.unavailable_max` when it is not given: longer than a restart or a failover, shorter than a night.
 pub const UNAVAILABLE_MAX_DEFAULT: Duration = Duration::from_secs(10 * 60);
 
+/// `stream.batch_deadline` when it is not given: far longer than a batch should take, short enough for somebody to notice.
+pub const BATCH_DEADLINE_DEFAULT: Duration = Duration::from_secs(30 * 60);
+
 /// `store.ledger_retention` when it is not given: 30 days.
 pub const LEDGER_RETENTION_DEFAULT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
@@ -137,6 +140,8 @@ pub struct StreamConfig {
     pub start_timeout: Duration,
     /// How long servers may be away while the job runs.
     pub unavailable_max: Duration,
+    /// How long reading and transforming one batch may take.
+    pub batch_deadline: Duration,
 }
 
 impl Default for StreamConfig {
@@ -149,6 +154,7 @@ impl Default for StreamConfig {
             backpressure: BackpressureConfig::default(),
             start_timeout: START_TIMEOUT_DEFAULT,
             unavailable_max: UNAVAILABLE_MAX_DEFAULT,
+            batch_deadline: BATCH_DEADLINE_DEFAULT,
         }
     }
 }

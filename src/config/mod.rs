@@ -49,10 +49,10 @@ mod values;
 pub use effective::{EffectiveValue, effective};
 pub use finding::{Faults, Finding, Origin, Origins};
 pub use job::{
-    BATCH_INTERVAL_DEFAULT, BackpressureConfig, ConsumerGroupMirror, InputConfig, InputFormat, IsolationLevel, Job,
-    KafkaConfig, LEDGER_RETENTION_DEFAULT, LISTEN_PORT_DEFAULT, MEMORY_MAX_DEFAULT, MIN_RATE_PER_PARTITION_DEFAULT,
-    Migrate, OnDataLoss, OnError, ReportConfig, START_TIMEOUT_DEFAULT, StartPolicy, StoreConfig, StreamConfig,
-    Subscription, UNAVAILABLE_MAX_DEFAULT, ZookeeperMirror,
+    BATCH_DEADLINE_DEFAULT, BATCH_INTERVAL_DEFAULT, BackpressureConfig, ConsumerGroupMirror, InputConfig, InputFormat,
+    IsolationLevel, Job, KafkaConfig, LEDGER_RETENTION_DEFAULT, LISTEN_PORT_DEFAULT, MEMORY_MAX_DEFAULT,
+    MIN_RATE_PER_PARTITION_DEFAULT, Migrate, OnDataLoss, OnError, ReportConfig, START_TIMEOUT_DEFAULT, StartPolicy,
+    StoreConfig, StreamConfig, Subscription, UNAVAILABLE_MAX_DEFAULT, ZookeeperMirror,
 };
 pub use load::{Environment, LoadOptions, Loaded, load, parse};
 pub use properties::is_printable;

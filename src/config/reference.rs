@@ -128,6 +128,10 @@ keys! {
     "Servers may be away for so long while the job runs; then exit code 3.",
     "Longer: the job outlives longer outages. Shorter: whoever watches it is told sooner.",
     "", "\"1h\"";
+    "stream.batch_deadline", "string: duration", Is("30m"),
+    "Reading and transforming one batch, and its side effects, may each take so long; then the batch is dropped whole: exit code 6.",
+    "Longer: for user code that is slow and not stuck. Shorter: code that never returns is told sooner.",
+    "", "\"5m\"";
 
     "input.format", "`json`, `text`, `bytes`", Is("json"),
     "What the value of a record is.",

@@ -31,7 +31,8 @@ pub(super) fn read(section: &Section<'_>) -> Option<StreamConfig> {
     let backpressure = backpressure(&section.section("backpressure"));
     let any = Duration::from_millis(1)..=Duration::MAX;
     let start_timeout = duration(section, "start_timeout", defaults.start_timeout, any.clone());
-    let unavailable_max = duration(section, "unavailable_max", defaults.unavailable_max, any);
+    let unavailable_max = duration(section, "unavailable_max", defaults.unavailable_max, any.clone());
+    let batch_deadline = duration(section, "batch_deadline", defaults.batch_deadline, any);
     Some(StreamConfig {
         batch_interval: batch_interval?,
         max_rate_per_partition: max_rate?,
@@ -40,6 +41,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<StreamConfig> {
         backpressure: backpressure?,
         start_timeout: start_timeout?,
         unavailable_max: unavailable_max?,
+        batch_deadline: batch_deadline?,
     })
 }
 

@@ -114,6 +114,13 @@ impl StreamingContextBuilder {
         self
     }
 
+    /// How long reading and transforming one batch, and its side effects, may each take. Default: 30 min.
+    #[must_use]
+    pub fn batch_deadline(mut self, deadline: Duration) -> Self {
+        self.stream.batch_deadline = deadline;
+        self
+    }
+
     /// What to do about another live owner of the application. Default: wait 10 s, then fail.
     #[must_use]
     pub fn ownership(mut self, ownership: Ownership) -> Self {

@@ -9,6 +9,7 @@ use super::{
     batch::{Assignment, Processed, Workshop, ends_of, ranges_of},
     inquiry::Inquiry,
     pending::{Patience, Pending, Settled},
+    work::on_own_thread,
 };
 use crate::{
     clock::Clock,
@@ -302,7 +303,8 @@ impl Driver {
     async fn process(&self, assignment: Assignment, stop: &mut watch::Receiver<bool>) -> Result<Option<Processed>> {
         let task = assignment.task.clone();
         let workshop = Arc::clone(&self.workshop);
-        let mut work = tokio::task::spawn_blocking(move || workshop.process(&assignment));
+        let mut work = on_own_thread(move || workshop.process(&assignment));
+        let mut deadline = std::pin::pin!(tokio::time::sleep(self.stream.batch_deadline));
         let mut beat = tokio::time::interval(Duration::from_secs(1));
         let done = loop {
             tokio::select! {
@@ -316,9 +318,30 @@ impl Driver {
                     let _ = tokio::time::timeout(STOP_TASKS, &mut work).await;
                     return Ok(None);
                 }
+                () = &mut deadline => {
+                    // Tasks that go on notice at their next chunk. Code that never returns stays behind on its thread.
+                    task.cancel();
+                    let _ = tokio::time::timeout(STOP_TASKS, &mut work).await;
+                    return Err(self.over_deadline("was not read and transformed", &task.batch));
+                }
             }
         };
-        done.unwrap_or_else(|error| Err(Error::internal("the batch's task failed").caused_by(error))).map(Some)
+        done.and_then(|processed| processed).map(Some)
+    }
+
+    fn over_deadline(&self, what: &str, batch: &BatchInfo) -> Error {
+        let ranges: Vec<_> = batch.ranges.iter().filter(|range| !range.is_empty()).collect();
+        let text = format!(
+            "the batch {what} within stream.batch_deadline batch_seq={} ranges={} deadline={:?}",
+            batch.batch_seq,
+            ranges.len(),
+            self.stream.batch_deadline
+        );
+        let error = Error::transform(text);
+        match ranges.first() {
+            Some(&first) => error.in_range(first.clone()),
+            None => error,
+        }
     }
 
     /// Side effects, a last look at the topics' ids, and over to the committer.
@@ -331,15 +354,14 @@ impl Driver {
         if self.workshop.has_side_effects() {
             self.committer.check_owner().await?;
             let workshop = Arc::clone(&self.workshop);
-            let ran = tokio::task::spawn_blocking(move || {
-                let ran = workshop.run_side_effects(&mut processed);
-                (processed, ran)
-            });
-            let ran = ran.await.map_err(|error| Error::internal("a side effect's task failed").caused_by(error))?;
-            processed = ran.0;
-            if let Err(error) = ran.1 {
-                return self.dropped(progress, error);
-            }
+            let work = on_own_thread(move || workshop.run_side_effects(&mut processed).map(|()| processed));
+            let ran = tokio::time::timeout(self.stream.batch_deadline, work)
+                .await
+                .unwrap_or_else(|_over| Ok(Err(self.over_deadline("did not end its side effects", &progress.batch))));
+            processed = match ran.and_then(|ran| ran) {
+                Ok(processed) => processed,
+                Err(error) => return self.dropped(progress, error),
+            };
         }
         if let Some(error) = self.recreated_topic(&processed.commit).await? {
             return self.dropped(progress, error);

@@ -21,6 +21,7 @@ mod job;
 mod latest;
 mod pending;
 mod start;
+mod work;
 
 /// Waits until a stop is asked for.
 async fn asked_to_stop(stop: &mut tokio::sync::watch::Receiver<bool>) {

@@ -32,6 +32,7 @@ memory_max = "64MiB"
 backpressure = { enabled = false, initial_rate = 5000 }
 start_timeout = "1m"
 unavailable_max = "1h30m"
+batch_deadline = "5m"
 
 [input]
 format = "json"
@@ -137,6 +138,7 @@ fn every_key_of_a_file_is_read() {
     assert_eq!(job.stream.backpressure, BackpressureConfig { enabled: false, initial_rate: Some(5000) });
     assert_eq!(job.stream.start_timeout, Duration::from_secs(60));
     assert_eq!(job.stream.unavailable_max, Duration::from_secs(5400));
+    assert_eq!(job.stream.batch_deadline, Duration::from_secs(300));
     assert_eq!(job.input, InputConfig { format: InputFormat::Json, on_error: OnError::DeadLetter });
     assert_eq!(job.store.url.expose(), "postgres://app@localhost/app");
     assert_eq!(job.store.migrate, Migrate::Off);
@@ -219,7 +221,7 @@ fn a_higher_layer_wins_and_every_value_knows_its_layer() {
     assert_eq!(origin("kafka.properties.sasl.mechanism"), "job.toml:11");
     assert_eq!(origin("kafka.insecure"), "default");
     assert_eq!(origin("output.0.columns.id.merge"), "--set");
-    assert_eq!(origin("output.0.columns.amount.type"), "job.toml:41");
+    assert_eq!(origin("output.0.columns.amount.type"), "job.toml:42");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The main job: a Kafka topic into tables, exactly once, by the program itself. The oracle is Kafka's own console consumer.
 
+mod deadline;
 mod demo;
 mod kills;
 mod moved_offsets;

@@ -1,0 +1,102 @@
+//! User code that never returns: `stream.batch_deadline`.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use directstream::{
+    ErrorKind,
+    stream::{DirectStream, StreamingContext},
+    transform::Append,
+    types::ColumnType,
+};
+
+use super::tables::Tables;
+use crate::support::{record, shared_kafka};
+
+const DEADLINE: Duration = Duration::from_secs(1);
+/// The deadline, the tasks' time to notice, and the rest of a stop.
+const ENDED_MAX: Duration = Duration::from_secs(20);
+
+/// Runs a stream one of whose steps never returns, in a runtime of its own, and gives how it ended. The runtime's own end
+/// is part of it: it must not wait for the stuck thread.
+fn run(
+    name: &'static str,
+    brokers: String,
+    topic: String,
+    store: String,
+    stuck_in_transform: bool,
+) -> directstream::Error {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async move {
+        let context = StreamingContext::builder(name, Duration::from_millis(50))
+            .store(&store)
+            .unwrap()
+            .batch_deadline(DEADLINE)
+            .build()
+            .unwrap();
+        // A lock that is held for ever: whoever asks for it waits and uses no processor.
+        let lock = Arc::new(Mutex::new(()));
+        let held = Arc::clone(&lock);
+        std::thread::spawn(move || {
+            let _held = held.lock();
+            loop {
+                std::thread::park();
+            }
+        });
+        while lock.try_lock().is_ok() {
+            std::thread::yield_now();
+        }
+        let wait = move |stuck: bool| {
+            if stuck {
+                drop(lock.lock().unwrap_or_else(PoisonError::into_inner));
+            }
+        };
+        let stream = context.direct_stream(DirectStream::topics([topic]).bootstrap_servers(brokers)).unwrap();
+        let numbers = {
+            let wait = wait.clone();
+            stream.map(move |record| {
+                wait(stuck_in_transform);
+                (record.offset().get(),)
+            })
+        };
+        let table = Append::into("numbers").typed_column("n", ColumnType::BigInt).create();
+        numbers.save_to_table(table).unwrap();
+        stream.foreach_rdd(move |_| {
+            wait(!stuck_in_transform);
+            Ok(())
+        });
+        context.start().await.unwrap();
+        context.await_termination().await.unwrap_err()
+    })
+}
+
+async fn ends(name: &'static str, stuck_in_transform: bool) -> directstream::Error {
+    let kafka = shared_kafka().await;
+    let topic = kafka.topic(1).await;
+    kafka.produce(&topic, (0..3).map(|n| record(n.to_string())).collect()).await;
+    let tables = Tables::sqlite();
+    let (brokers, store) = (kafka.brokers().to_owned(), tables.url().to_owned());
+    let started = Instant::now();
+    let error =
+        tokio::task::spawn_blocking(move || run(name, brokers, topic, store, stuck_in_transform)).await.unwrap();
+    let took = started.elapsed();
+    assert!(took > DEADLINE && took < ENDED_MAX, "{took:?}");
+    assert_eq!(error.kind(), ErrorKind::Transform, "{error}");
+    assert_eq!(tables.committed().await, 0, "nothing of the batch is committed");
+    error
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_that_never_returns_ends_the_stream_at_its_deadline() {
+    let error = ends("stuck-step", true).await.chain();
+    assert!(error.contains("was not read and transformed within stream.batch_deadline"), "{error}");
+    assert!(error.contains("[0 -> 3]") || error.contains("0..3"), "the range is named: {error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_side_effect_that_never_returns_ends_the_stream_at_its_deadline() {
+    let error = ends("stuck-effect", false).await.chain();
+    assert!(error.contains("did not end its side effects within stream.batch_deadline"), "{error}");
+}
