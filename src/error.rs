@@ -109,6 +109,8 @@ struct Inner {
     topic_partition: Option<TopicPartition>,
     offset_range: Option<OffsetRange>,
     message: String,
+    /// A row was refused for what it holds: see [`Error::about_rows`].
+    about_rows: bool,
     source: Option<Source>,
 }
 
@@ -122,6 +124,7 @@ impl Error {
             topic_partition: None,
             offset_range: None,
             message: message.into(),
+            about_rows: false,
             source: None,
         };
         Self { inner: Box::new(inner) }
@@ -196,6 +199,20 @@ impl Error {
     pub fn caused_by(mut self, source: impl Into<Source>) -> Self {
         self.inner.source = Some(source.into());
         self
+    }
+
+    /// Says that rows were refused for what they hold, and for nothing else: without the records they come from the same batch
+    /// would go through.
+    #[must_use]
+    pub(crate) fn about_rows(mut self) -> Self {
+        self.inner.about_rows = true;
+        self
+    }
+
+    /// Whether rows were refused for what they hold, so that it helps to find the records they come from.
+    #[must_use]
+    pub fn is_about_rows(&self) -> bool {
+        self.inner.about_rows
     }
 
     /// What to do about it.

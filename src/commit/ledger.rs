@@ -19,13 +19,15 @@ pub(crate) struct Totals {
 impl Totals {
     pub(crate) fn of(batch: &BatchCommit) -> Self {
         let sum = |count: &mut dyn Iterator<Item = u64>| signed(count.fold(0, u64::saturating_add));
+        let isolated = batch.isolating.as_ref().map(|isolating| isolating.isolated).unwrap_or_default();
         let counts = || batch.ranges.iter().map(|range| range.counts);
         Self {
             records: sum(&mut counts().map(|counts| counts.records)),
             gaps: sum(&mut counts().map(|counts| counts.gaps)),
             bytes: sum(&mut counts().map(|counts| counts.bytes)),
-            rows: sum(&mut batch.tables.iter().flat_map(|table| &table.chunks).map(|chunk| chunk.rows)),
-            dead_letters: length(batch.dead_letters.len()),
+            rows: sum(&mut batch.tables.iter().flat_map(|table| &table.chunks).map(|chunk| chunk.rows))
+                .saturating_add(signed(isolated.rows)),
+            dead_letters: length(batch.dead_letters.len()).saturating_add(signed(isolated.dead_letters)),
             lost_ranges: length(batch.lost_ranges.len()),
         }
     }

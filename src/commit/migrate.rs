@@ -96,6 +96,14 @@ pub(crate) fn refuse_pending(pending: &[Migration]) -> Result<()> {
     )))
 }
 
+/// A live process owns an application: its tables must not go.
+pub(crate) fn owned(application: &str, host: &str, process_id: i64) -> Error {
+    Error::fenced(format!(
+        "a live process owns an application of this store: stop it before its tables are removed application={application} \
+         host={host} process_id={process_id}"
+    ))
+}
+
 /// What has to go, the newest first, so that nothing above `target` is left.
 pub(crate) fn to_remove(kind: StoreKind, applied: &[Applied], target: i64) -> Vec<&'static Migration> {
     let there = |migration: &&Migration| {

@@ -8,13 +8,16 @@
 //! * [`protocol`]: what to do next, as a pure function;
 //! * `shell`: does it, one command after the other;
 //! * `committer`: the task that the shell runs on, and the driver's handle to it;
+//! * `statements`: what user code's SQL may not say;
 //! * `store`: what a store has to do; `postgres` and `sqlite` do it;
+//! * `isolate`: which records of a refused batch the database does not take;
 //! * `migrate` and `schema`: the store's own tables; `inspect`: reading them from outside;
 //! * `settings`: what goes in and comes out; `identity`, `outputs`, `ledger`: what both stores check and write alike.
 
 mod committer;
 mod identity;
 mod inspect;
+mod isolate;
 mod ledger;
 mod migrate;
 mod outputs;
@@ -24,6 +27,7 @@ mod schema;
 mod settings;
 mod shell;
 mod sqlite;
+mod statements;
 mod store;
 
 pub use committer::Committer;

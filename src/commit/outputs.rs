@@ -34,6 +34,11 @@ impl Faults {
     }
 }
 
+/// A name in double quotes, whatever it holds.
+pub(crate) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
 /// The columns in double quotes.
 pub(crate) fn quoted_list(names: &[String]) -> String {
     names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ")

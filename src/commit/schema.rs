@@ -88,14 +88,14 @@ pub async fn migrate_up(url: &StoreUrl) -> Result<Vec<i64>> {
 /// lost. The numbers of what was taken away.
 ///
 /// # Errors
-/// As [`migration_status`].
+/// As [`migration_status`]; [`Fenced`](crate::ErrorKind::Fenced) while a live process owns an application of this store.
 pub async fn migrate_down(url: &StoreUrl, target: i64) -> Result<Vec<i64>> {
     if !is_there(url)? {
         return Ok(Vec::new());
     }
     let done = match &mut connect(url).await? {
         Link::Postgres(link) => postgres::down(link, target).await?,
-        Link::Sqlite(link) => sqlite::down(link, target).await?,
+        Link::Sqlite(link) => sqlite::down(link, url, target).await?,
     };
     Ok(done.iter().map(|migration| migration.version).collect())
 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::protocol::Ownership;
 use crate::{
     error::{Error, Result},
-    types::{BatchCommit, BatchTime, ColumnShape, ColumnType, Offset, TableSpec, TopicId, TopicPartition},
+    types::{BatchCommit, BatchTime, ColumnShape, ColumnType, Isolated, Offset, TableSpec, TopicId, TopicPartition},
 };
 
 /// Where the store is. Its `Debug` and `Display` forms never show a password.
@@ -221,7 +221,8 @@ pub enum CommitOutcome {
         /// The batch, as it was given.
         batch: Box<BatchCommit>,
         /// Why. [`ErrorKind::is_retryable`](crate::ErrorKind::is_retryable) tells whether the same batch may be tried again;
-        /// [`Transform`](crate::ErrorKind::Transform) says that the database refused a row, or that user code failed.
+        /// [`Transform`](crate::ErrorKind::Transform) says that the database refused a row, or that user code failed;
+        /// [`Error::is_about_rows`] tells the two apart.
         error: Error,
     },
 }
@@ -235,6 +236,8 @@ pub struct Commit {
     pub resolved: bool,
     /// From the first command to the answer.
     pub took: Duration,
+    /// What writing record by record came to, if the batch was written so.
+    pub isolated: Option<Isolated>,
 }
 
 /// How the committer is doing: changes are told without being asked for.

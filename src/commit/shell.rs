@@ -151,7 +151,8 @@ impl Shell {
         match done.map_err(|error| error.at(Stage::Commit))? {
             Done::Committed { resolved } => {
                 let took = self.clock.monotonic().saturating_sub(started);
-                Ok(CommitOutcome::Committed(Commit { batch_seq, resolved, took }))
+                let isolated = batch.isolating.map(|isolating| isolating.isolated);
+                Ok(CommitOutcome::Committed(Commit { batch_seq, resolved, took, isolated }))
             }
             Done::Conflict => Ok(CommitOutcome::Conflict { batch, positions: self.positions().await? }),
             Done::NotCommitted(error) => Ok(CommitOutcome::NotCommitted { batch, error: error.at(Stage::Commit) }),
@@ -245,7 +246,7 @@ impl Shell {
     /// The commands of a transaction.
     async fn perform_work(&mut self, command: Command) -> Result<Event> {
         let store = &mut self.store;
-        Ok(match (command, &self.job) {
+        Ok(match (command, &mut self.job) {
             (Command::Begin, _) => {
                 store.begin().await?;
                 Event::Begun

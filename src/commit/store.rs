@@ -82,8 +82,9 @@ pub(crate) trait Store: Send {
     /// Locks the application's row; `false` if it is not of this term.
     async fn lock(&mut self, term: Term) -> Result<bool>;
 
-    /// Writes rows, runs user code, writes dead letters and lost ranges.
-    async fn write(&mut self, batch: &BatchCommit) -> Result<()>;
+    /// Writes rows, runs user code, writes dead letters and lost ranges. Records that are isolated are found here: what that
+    /// came to is put into the batch. An error about rows says so ([`Error::is_about_rows`]).
+    async fn write(&mut self, batch: &mut BatchCommit) -> Result<()>;
 
     /// Compare-and-swaps the offsets; `false` if one was not the expected one.
     async fn move_offsets(&mut self, batch: &BatchCommit) -> Result<bool>;

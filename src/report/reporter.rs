@@ -20,7 +20,7 @@ use super::{
 use crate::{
     clock::Clock,
     error::{Error, ErrorKind, Stage},
-    types::{BatchCommit, DeadLetterStage, LostRangeReason},
+    types::{BatchCommit, DeadLetterStage, Isolated, LostRangeReason},
 };
 
 /// How long the listeners may take for what is under way when the stream stops.
@@ -50,6 +50,16 @@ pub struct BatchCounts {
 }
 
 impl BatchCounts {
+    /// Adds what is known only once the batch is committed: the store wrote it record by record.
+    pub fn add_isolated(&mut self, isolated: Isolated) {
+        self.rows = self.rows.saturating_add(isolated.rows);
+        for (stage, count) in &mut self.dead_letters {
+            if *stage == DeadLetterStage::Write {
+                *count = count.saturating_add(isolated.dead_letters);
+            }
+        }
+    }
+
     /// The counts of what is to be committed; `rows` is known to whoever encoded them.
     #[must_use]
     pub fn of(commit: &BatchCommit, rows: u64) -> Self {

@@ -15,8 +15,8 @@ use crate::{
     report::{OutputOperationInfo, Reporter},
     transform::{BatchScope, Input, Output, Prepared, Runner, panicked},
     types::{
-        BatchCommit, BatchInfo, ColumnShape, CommittedRange, Compute, LostRange, Offset, OffsetRange, RangeCounts,
-        Record, Task, TopicPartition,
+        BatchCommit, BatchInfo, ColumnShape, CommittedRange, Compute, Isolated, Isolating, LostRange, Offset,
+        OffsetRange, RangeCounts, Record, Task, TopicPartition,
     },
 };
 
@@ -41,6 +41,8 @@ pub(super) struct Assignment {
     pub(super) places: BTreeMap<TopicPartition, Place>,
     pub(super) task: Task,
     pub(super) processing_started_ms: i64,
+    /// The store refused rows of this batch: the records they come from are to be found.
+    pub(super) isolating: bool,
 }
 
 impl Assignment {
@@ -73,9 +75,10 @@ impl Workshop {
         let reader: Arc<dyn ReadRanges> = Arc::clone(&self.reader) as Arc<dyn ReadRanges>;
         let records = Arc::new(KafkaRdd::new(reader, Arc::clone(ranges), self.keep_chunks));
         let input = Input { records: Arc::clone(&records) as Arc<dyn Compute<Record>>, ranges: Arc::clone(ranges) };
-        let scope = BatchScope::new(assignment.task.clone(), Arc::clone(&self.runner), vec![input]);
+        let scope = if assignment.isolating { BatchScope::isolating } else { BatchScope::new };
+        let scope = scope(assignment.task.clone(), Arc::clone(&self.runner), vec![input]);
         let mut operations = Vec::new();
-        let prepared = self.prepare(&scope, &mut operations)?;
+        let (prepared, isolating) = self.prepare(&scope, &mut operations)?;
         // Offsets are committed for all records, so all of them must have been there, also where no output asked.
         self.runner.run(ranges.len(), &|partition| records.complete(partition, &assignment.task).map(|_| ()))?;
         let ranges = committed_ranges(&assignment.plan, &records.counts())?;
@@ -84,6 +87,7 @@ impl Workshop {
             batch_time: assignment.batch.batch_time,
             ranges,
             tables: prepared.tables,
+            isolating,
             dead_letters: prepared.dead_letters,
             lost_ranges: assignment.lost_ranges.clone(),
             user_code: prepared.user_code,
@@ -92,8 +96,19 @@ impl Workshop {
         Ok(Processed { commit, operations, scope })
     }
 
-    fn prepare(&self, scope: &BatchScope, operations: &mut Vec<OutputOperationInfo>) -> Result<Prepared> {
-        let mut all = Prepared::default();
+    /// Whether the records can be found that the store refuses. With two outputs that could find theirs, a record that one
+    /// of them refuses would keep its rows in the other's tables.
+    pub(super) fn isolates(&self) -> bool {
+        let isolates = |output: &&Output| matches!(output, Output::Transactional(output) if output.isolates());
+        self.outputs.iter().filter(isolates).count() == 1
+    }
+
+    fn prepare(
+        &self,
+        scope: &BatchScope,
+        operations: &mut Vec<OutputOperationInfo>,
+    ) -> Result<(Prepared, Option<Isolating>)> {
+        let (mut all, mut isolating) = (Prepared::default(), None);
         let mut first = 0;
         for (id, output) in self.outputs.iter().enumerate() {
             let Output::Transactional(output) = output else { continue };
@@ -104,11 +119,14 @@ impl Workshop {
                 rows.table += first;
                 rows
             }));
+            if let Some(records) = prepared.isolating {
+                isolating = Some(Isolating { first_table: first, records, isolated: Isolated::default() });
+            }
             all.dead_letters.extend(prepared.dead_letters);
             all.user_code.extend(prepared.user_code);
             first = end;
         }
-        Ok(all)
+        Ok((all, isolating))
     }
 
     /// Runs the side effects, in order of definition: after the batch before has committed, and before this one does.

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use super::{
     asked_to_stop,
     batch::{Assignment, Processed, Workshop, ends_of, ranges_of},
+    failing::Failing,
     inquiry::Inquiry,
     pending::{Patience, Pending, Settled},
     work::on_own_thread,
@@ -38,11 +39,6 @@ const STREAMED_RECORD_BYTES: u64 = 64;
 const KEPT_RECORD_BYTES: u64 = 512;
 /// Of the memory budget, the share of one batch: half of it is prefetch, and two batches are in hand at a time.
 const BATCH_SHARE: u64 = 4;
-/// A batch whose reading contradicts its plan is planned again so often in a row.
-const CONTRADICTIONS_MAX: u32 = 3;
-/// The pause after a batch that could not be read; doubled with each in a row.
-const RETRY_PAUSE_MIN: Duration = Duration::from_millis(100);
-const RETRY_PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// Where a partition stands: the end of the last batch that is committed or being committed.
 #[derive(Debug, Clone)]
@@ -93,6 +89,8 @@ pub(super) struct Driver {
     pub(super) silence: Silence,
     pub(super) stop_at: Option<BTreeMap<TopicPartition, Offset>>,
     pub(super) pending: Option<Pending>,
+    /// A batch whose rows the store refused: its ranges are next.
+    pub(super) refused: Option<Arc<Assignment>>,
     /// Conflicts in a row.
     pub(super) conflicts: u32,
 }
@@ -183,6 +181,13 @@ impl Driver {
 
     /// One interval: plan, read and transform, side effects, and hand over to the committer.
     async fn turn(&mut self, stop: &mut watch::Receiver<bool>) -> Result<Turn> {
+        if let Some(refused) = self.refused.take() {
+            let (plan, lost_ranges) = (refused.plan.clone(), refused.lost_ranges.clone());
+            let (assignment, progress) = self.submit(plan, lost_ranges, refused.batch.batch_time, true);
+            let turn = self.run_batch(assignment, progress, stop).await?;
+            // It may hold the memory of two batches: the next one waits.
+            return if self.settle_or_stop(stop).await? { Ok(Turn::Abandoned) } else { Ok(turn) };
+        }
         let started = self.clock.monotonic();
         let answers = tokio::select! {
             answers = self.inquiry.ask() => answers?,
@@ -199,10 +204,29 @@ impl Driver {
             return Ok(Turn::Nothing);
         }
         let cut_short = plan.is_cut_by_memory();
-        let (assignment, progress) = self.submit(plan, lost_ranges, time);
-        let processed = match self.process(assignment, stop).await {
+        let (assignment, progress) = self.submit(plan, lost_ranges, time, false);
+        self.run_batch(assignment, progress, stop).await.map(|turn| match turn {
+            Turn::Committing { .. } => Turn::Committing { cut_short },
+            other => other,
+        })
+    }
+
+    /// Reads and transforms, and hands over to the committer once the batch before is committed.
+    async fn run_batch(
+        &mut self,
+        assignment: Arc<Assignment>,
+        progress: BatchProgress,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<Turn> {
+        let processed = match self.process(Arc::clone(&assignment), stop).await {
             Ok(Some(processed)) => processed,
             Ok(None) => return Ok(Turn::Abandoned),
+            // Rows that cannot be merged: found before the store was asked.
+            Err(error) if error.is_about_rows() && !assignment.isolating && self.workshop.isolates() => {
+                self.report_dropped(progress, &error, BatchOutcome::Dropped);
+                self.refused = Some(assignment);
+                return Ok(Turn::Dropped(error));
+            }
             Err(error) => return self.dropped(progress, error),
         };
         // From here on the batch before must be committed: what was planned from its ends stands or falls with it.
@@ -215,10 +239,7 @@ impl Driver {
             let error = Error::new(ErrorKind::Conflict, "the batch before was not committed").at(Stage::Commit);
             return self.dropped(progress, error);
         }
-        self.commit(processed, progress, stop).await.map(|turn| match turn {
-            Turn::Committing { .. } => Turn::Committing { cut_short },
-            other => other,
-        })
+        self.commit(processed, (progress, assignment), stop).await
     }
 
     fn plan(&mut self, answers: &Answers) -> Result<(Plan, Vec<LostRange>)> {
@@ -278,7 +299,13 @@ impl Driver {
         self.reporter.positions(positions.collect());
     }
 
-    fn submit(&self, plan: Plan, lost_ranges: Vec<LostRange>, time: BatchTime) -> (Assignment, BatchProgress) {
+    fn submit(
+        &self,
+        plan: Plan,
+        lost_ranges: Vec<LostRange>,
+        time: BatchTime,
+        isolating: bool,
+    ) -> (Arc<Assignment>, BatchProgress) {
         let ranges = ranges_of(&plan);
         let batch = BatchInfo { batch_seq: self.batch_seq + 1, batch_time: time, ranges: Arc::clone(&ranges) };
         let now_ms = self.clock.now_ms();
@@ -296,11 +323,17 @@ impl Driver {
         self.reporter.batch_started(&progress);
         let places = self.places.clone();
         let task = Task::new(batch.clone());
-        (Assignment { batch, plan, lost_ranges, places, task, processing_started_ms: now_ms }, progress)
+        let assignment =
+            Assignment { batch, plan, lost_ranges, places, task, processing_started_ms: now_ms, isolating };
+        (Arc::new(assignment), progress)
     }
 
     /// Reads and transforms on a thread that may wait. `None` if a stop was asked for and the batch was abandoned.
-    async fn process(&self, assignment: Assignment, stop: &mut watch::Receiver<bool>) -> Result<Option<Processed>> {
+    async fn process(
+        &self,
+        assignment: Arc<Assignment>,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<Option<Processed>> {
         let task = assignment.task.clone();
         let workshop = Arc::clone(&self.workshop);
         let mut work = on_own_thread(move || workshop.process(&assignment));
@@ -348,7 +381,7 @@ impl Driver {
     async fn commit(
         &mut self,
         mut processed: Processed,
-        mut progress: BatchProgress,
+        (mut progress, assignment): (BatchProgress, Arc<Assignment>),
         stop: &watch::Receiver<bool>,
     ) -> Result<Turn> {
         if self.workshop.has_side_effects() {
@@ -377,7 +410,8 @@ impl Driver {
         let rows = commit.tables.iter().flat_map(|table| &table.chunks).map(|chunk| chunk.rows).sum();
         let counts = BatchCounts::of(&commit, rows);
         let patience = Patience { clock: Arc::clone(&self.clock), unavailable_max: self.stream.unavailable_max };
-        self.pending = Some(Pending::start(self.committer.clone(), commit, patience, (progress, counts), stop.clone()));
+        let batch = (progress, counts, assignment);
+        self.pending = Some(Pending::start(self.committer.clone(), commit, patience, batch, stop.clone()));
         Ok(Turn::Committing { cut_short: false })
     }
 
@@ -434,12 +468,16 @@ impl Driver {
 
     /// A batch of which nothing remains: its ranges are planned again, if the error is one that passes.
     fn dropped(&self, progress: BatchProgress, error: Error) -> Result<Turn> {
-        self.reporter.error(&error);
         let fatal = !matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::OffsetsLost | ErrorKind::Conflict);
         let outcome = if fatal { BatchOutcome::Failed } else { BatchOutcome::Dropped };
+        self.report_dropped(progress, &error, outcome);
+        if fatal { Err(error) } else { Ok(Turn::Dropped(error)) }
+    }
+
+    fn report_dropped(&self, progress: BatchProgress, error: &Error, outcome: BatchOutcome) {
+        self.reporter.error(error);
         let counts = BatchCounts::default();
         self.reporter.batch_completed(&CompletedBatch { progress, outcome, counts, commit_time: None });
-        if fatal { Err(error) } else { Ok(Turn::Dropped(error)) }
     }
 
     /// Waits for the commit under way, if there is one.
@@ -468,7 +506,11 @@ impl Driver {
 
     /// Takes the end of the commit under way. It is told once: asking an ended commit again would be a defect.
     fn finish_commit(&mut self, settled: Result<Settled>) -> Result<()> {
-        let Some(Pending { progress, counts, .. }) = self.pending.take() else { return Ok(()) };
+        let Some(Pending { progress, mut counts, assignment, .. }) = self.pending.take() else { return Ok(()) };
+        let settled = match settled {
+            Ok(Settled::Refused(error, _)) if !self.workshop.isolates() => Err(error),
+            settled => settled,
+        };
         match settled {
             Err(error) => {
                 let error = error.at(Stage::Commit);
@@ -483,6 +525,15 @@ impl Driver {
                         place.committed = Some(range.until_offset);
                     }
                 }
+                if let Some(isolated) = commit.isolated {
+                    counts.add_isolated(isolated);
+                    tracing::warn!(
+                        batch_seq = commit.batch_seq,
+                        dead_letters = isolated.dead_letters,
+                        rows = isolated.rows,
+                        "the batch is committed without the records that the database refused"
+                    );
+                }
                 if commit.resolved {
                     self.reporter.commit_settled(CommitSettled::Committed);
                 }
@@ -490,32 +541,41 @@ impl Driver {
                 self.reporter.batch_completed(&CompletedBatch { progress, outcome, counts, commit_time });
                 Ok(())
             }
-            // Somebody moved the offsets: planned again once from what is stored, then given up.
-            Ok(Settled::Conflict(positions)) => {
-                self.conflicts += 1;
-                let seq = progress.batch.batch_seq;
-                let outcome = BatchOutcome::Dropped;
-                self.reporter.batch_completed(&CompletedBatch { progress, outcome, counts, commit_time: None });
-                let message =
-                    format!("the stored offsets are not those that the batch was planned from batch_seq={seq}");
-                let error = Error::new(ErrorKind::Conflict, message).at(Stage::Commit);
-                self.reporter.error(&error);
-                if self.conflicts > 1 {
-                    return Err(error);
-                }
-                let kept = |known: &TopicPartition| positions.iter().any(|stored| stored.topic_partition == *known);
-                let committed = self.places.iter().filter(|(_, place)| place.committed.is_some());
-                if let Some(gone) = committed.map(|(known, _)| known).find(|known| !kept(known)) {
-                    // Taken for new, it would be read again from its beginning, and everything doubled.
-                    let message = "a stored offset is missing although batches were committed";
-                    return Err(Error::corrupt(message).on(gone.clone()).at(Stage::Commit));
-                }
-                tracing::warn!("{error}: planning again");
-                self.batch_seq = seq - 1;
+            Ok(Settled::Refused(error, positions)) => {
+                let error = error.at(Stage::Commit);
+                tracing::warn!("the batch is run again to find the records that are refused: {}", error.chain());
+                self.batch_seq = progress.batch.batch_seq - 1;
+                self.report_dropped(progress, &error, BatchOutcome::Dropped);
                 self.places = positions.iter().map(Place::of).collect();
+                self.refused = Some(assignment);
                 Ok(())
             }
+            Ok(Settled::Conflict(positions)) => self.conflicted(progress, &positions),
         }
+    }
+
+    /// Somebody moved the offsets: planned again once from what is stored, then given up.
+    fn conflicted(&mut self, progress: BatchProgress, positions: &[StoredPosition]) -> Result<()> {
+        self.conflicts += 1;
+        let seq = progress.batch.batch_seq;
+        let message = format!("the stored offsets are not those that the batch was planned from batch_seq={seq}");
+        let error = Error::new(ErrorKind::Conflict, message).at(Stage::Commit);
+        self.report_dropped(progress, &error, BatchOutcome::Dropped);
+        if self.conflicts > 1 {
+            return Err(error);
+        }
+        let kept = |known: &TopicPartition| positions.iter().any(|stored| stored.topic_partition == *known);
+        let committed = self.places.iter().filter(|(_, place)| place.committed.is_some());
+        if let Some(gone) = committed.map(|(known, _)| known).find(|known| !kept(known)) {
+            // Taken for new, it would be read again from its beginning, and everything doubled.
+            let message = "a stored offset is missing although batches were committed";
+            return Err(Error::corrupt(message).on(gone.clone()).at(Stage::Commit));
+        }
+        tracing::warn!("{error}: planning again");
+        self.batch_seq = seq - 1;
+        self.refused = None;
+        self.places = positions.iter().map(Place::of).collect();
+        Ok(())
     }
 
     fn is_done(&self) -> bool {
@@ -529,37 +589,5 @@ async fn settled(pending: &mut Option<Pending>) -> Result<Settled> {
     match pending {
         Some(pending) => pending.settled().await,
         None => std::future::pending().await,
-    }
-}
-
-/// Batches that were dropped one after the other.
-#[derive(Default)]
-struct Failing {
-    since: Option<Duration>,
-    times: u32,
-    contradictions: u32,
-}
-
-impl Failing {
-    fn pause(&self) -> Duration {
-        match self.times {
-            0 => Duration::ZERO,
-            times => RETRY_PAUSE_MIN.saturating_mul(1 << times.min(16)).min(RETRY_PAUSE_MAX),
-        }
-    }
-
-    /// One more. What only time can mend is waited for up to `unavailable_max`; what planning again should have mended,
-    /// as where reading finds offsets gone that the plan found there, only a few times.
-    fn again(&mut self, error: Error, now: Duration, unavailable_max: Duration) -> Result<()> {
-        self.times += 1;
-        let since = *self.since.get_or_insert(now);
-        if error.kind() != ErrorKind::Unavailable {
-            self.contradictions += 1;
-        }
-        if self.contradictions > CONTRADICTIONS_MAX || now.saturating_sub(since) >= unavailable_max {
-            return Err(error);
-        }
-        tracing::warn!("the batch is dropped and planned again: {}", error.chain());
-        Ok(())
     }
 }

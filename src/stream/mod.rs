@@ -16,6 +16,7 @@ mod context;
 mod create_rdd;
 mod direct_stream;
 mod driver;
+mod failing;
 mod inquiry;
 mod job;
 mod latest;

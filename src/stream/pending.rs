@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::watch, task::JoinHandle};
 
-use super::asked_to_stop;
+use super::{asked_to_stop, batch::Assignment};
 use crate::{
     clock::Clock,
     commit::{Commit, CommitOutcome, Committer, StoredPosition},
@@ -24,6 +24,8 @@ pub(super) enum Settled {
     Committed(Commit),
     /// The stored offsets are others than the batch was planned from; these.
     Conflict(Vec<StoredPosition>),
+    /// Rows were refused for what they hold; why, and the stored offsets.
+    Refused(Error, Vec<StoredPosition>),
 }
 
 /// A batch that is being committed.
@@ -31,6 +33,8 @@ pub(super) struct Pending {
     work: JoinHandle<Result<Settled>>,
     pub(super) progress: BatchProgress,
     pub(super) counts: BatchCounts,
+    /// What the batch was made from, should it have to be made again.
+    pub(super) assignment: Arc<Assignment>,
 }
 
 /// How long a batch that is merely not committed is tried again.
@@ -45,10 +49,11 @@ impl Pending {
         committer: Committer,
         commit: BatchCommit,
         patience: Patience,
-        (progress, counts): (BatchProgress, BatchCounts),
+        (progress, counts, assignment): (BatchProgress, BatchCounts, Arc<Assignment>),
         stop: watch::Receiver<bool>,
     ) -> Self {
-        Self { work: tokio::spawn(commit_with_retries(committer, commit, patience, stop)), progress, counts }
+        let work = tokio::spawn(commit_with_retries(committer, commit, patience, stop));
+        Self { work, progress, counts, assignment }
     }
 
     pub(super) fn is_finished(&self) -> bool {
@@ -77,6 +82,10 @@ async fn commit_with_retries(
         match committer.commit(batch).await? {
             CommitOutcome::Committed(commit) => return Ok(Settled::Committed(commit)),
             CommitOutcome::Conflict { positions, .. } => return Ok(Settled::Conflict(positions)),
+            // Once more, record by record: what is refused then is refused for good.
+            CommitOutcome::NotCommitted { batch, error } if error.is_about_rows() && batch.isolating.is_none() => {
+                return Ok(Settled::Refused(error, committer.positions().await?));
+            }
             CommitOutcome::NotCommitted { batch: whole, error } => {
                 let lasted = patience.clock.monotonic().saturating_sub(started);
                 if !error.kind().is_retryable() || lasted >= patience.unavailable_max || *stop.borrow() {

@@ -80,6 +80,7 @@ pub(super) async fn start(parts: &Parts, stop: watch::Receiver<bool>) -> Result<
         silence: Silence::default(),
         stop_at,
         pending: None,
+        refused: None,
         conflicts: 0,
     };
     Ok(Started { driver, committer })

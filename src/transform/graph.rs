@@ -8,7 +8,7 @@ use std::{
 use super::{BatchScope, OperatorId};
 use crate::{
     error::Result,
-    types::{ColumnShape, DeadLetter, TableRows, TableSpec, TransactionCode},
+    types::{ColumnShape, DeadLetter, RecordRows, TableRows, TableSpec, TransactionCode},
 };
 
 /// The job as it is built: operators get their numbers in order of definition, outputs are kept in that order. Building
@@ -57,6 +57,8 @@ impl fmt::Debug for Output {
 pub struct Prepared {
     /// Rows, one entry per table of the output, numbered within the output.
     pub tables: Vec<TableRows>,
+    /// In an isolating batch, instead of the rows: the records they come from.
+    pub isolating: Option<Box<dyn RecordRows>>,
     /// Refused records.
     pub dead_letters: Vec<DeadLetter>,
     /// The user's SQL.
@@ -73,6 +75,12 @@ pub trait TransactionalOutput: Send + Sync {
 
     /// Whether it reads each partition once and to its end.
     fn reads_once(&self) -> bool;
+
+    /// Whether its rows come from single records and a refused one may be left out: then it gives its
+    /// [records](Prepared::isolating) instead of rows when a batch [is isolating](BatchScope::is_isolating).
+    fn isolates(&self) -> bool {
+        false
+    }
 
     /// Computes what it will write, as bytes; nothing is written here. `tables` holds the columns of each of its
     /// tables as the database has them.

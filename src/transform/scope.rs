@@ -26,6 +26,7 @@ struct Inner {
     task: Task,
     runner: Arc<dyn Runner>,
     inputs: Vec<Input>,
+    isolating: bool,
     shuffles: AtomicUsize,
     generated: Mutex<HashMap<OperatorId, Box<dyn Any + Send + Sync>>>,
 }
@@ -43,8 +44,24 @@ impl BatchScope {
     /// The scope of one batch. `inputs` are the direct streams, in order of definition.
     #[must_use]
     pub fn new(task: Task, runner: Arc<dyn Runner>, inputs: Vec<Input>) -> Self {
+        Self::with(task, runner, inputs, false)
+    }
+
+    /// The scope of a batch that is run again because the store refused rows: the output that can isolate them does.
+    #[must_use]
+    pub fn isolating(task: Task, runner: Arc<dyn Runner>, inputs: Vec<Input>) -> Self {
+        Self::with(task, runner, inputs, true)
+    }
+
+    fn with(task: Task, runner: Arc<dyn Runner>, inputs: Vec<Input>, isolating: bool) -> Self {
         let (shuffles, generated) = (AtomicUsize::new(0), Mutex::default());
-        Self { inner: Arc::new(Inner { task, runner, inputs, shuffles, generated }) }
+        Self { inner: Arc::new(Inner { task, runner, inputs, isolating, shuffles, generated }) }
+    }
+
+    /// Whether the records that the store refuses are to be found.
+    #[must_use]
+    pub fn is_isolating(&self) -> bool {
+        self.inner.isolating
     }
 
     /// The batch.

@@ -1,6 +1,10 @@
 //! Records straight into tables: what a job file describes. One pass over the records fills every table.
 
-use std::{borrow::Cow, ops::ControlFlow};
+use std::{
+    borrow::Cow,
+    fmt,
+    ops::{ControlFlow, Range},
+};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 
@@ -12,8 +16,8 @@ use super::{
 use crate::{
     error::{Error, Result},
     types::{
-        BatchTime, ColumnShape, ColumnSource, DeadLetter, DeadLetterStage, Field, Flow, Record, Refusal, Stop,
-        TableRows, TableSpec, Timestamp, Value,
+        BatchTime, ColumnShape, ColumnSource, DeadLetter, DeadLetterStage, Field, Flow, Record, RecordRows, Refusal,
+        Stop, TableRows, TableSpec, Timestamp, Value,
     },
 };
 
@@ -70,11 +74,25 @@ impl TransactionalOutput for RecordsToTables {
         true
     }
 
+    fn isolates(&self) -> bool {
+        self.on_error == OnError::DeadLetter
+    }
+
     fn prepare(&self, scope: &BatchScope, tables: &[Vec<ColumnShape>]) -> Result<Prepared> {
         let plan = RecordPlan::new(self, scope.batch().batch_time, tables)?;
-        let tasks =
-            self.stream.rdd(scope)?.run(|_| RecordTask::new(&plan), |task, record| task.take(&plan, &record))?;
+        let isolating = scope.is_isolating() && self.isolates();
+        let start = |_| if isolating { RecordTask::keeping() } else { RecordTask::new(&plan) };
+        let tasks = self.stream.rdd(scope)?.run(start, |task, record| task.take(&plan, &record))?;
         let mut prepared = Prepared::default();
+        if isolating {
+            let mut records = Vec::new();
+            for task in tasks {
+                prepared.dead_letters.extend(task.dead_letters);
+                records.extend(task.kept.into_iter().flatten());
+            }
+            prepared.isolating = Some(Box::new(KeptRecords { plan, records }));
+            return Ok(prepared);
+        }
         let mut rows: Vec<Vec<TaskRows>> = plan.shapes.iter().map(|_| Vec::new()).collect();
         for task in tasks {
             prepared.dead_letters.extend(task.dead_letters);
@@ -82,10 +100,50 @@ impl TransactionalOutput for RecordsToTables {
                 rows[table].push(part);
             }
         }
-        for (table, parts) in rows.into_iter().enumerate() {
-            prepared.tables.push(TableRows { table, chunks: finish(&plan.shapes[table], parts)? });
-        }
+        prepared.tables = plan.finish(rows)?;
         Ok(prepared)
+    }
+}
+
+/// The records of a batch that all columns can take, kept to find those that the store does not take. They are the client's
+/// own messages, which stay alive with them; rows are made a slice at a time.
+struct KeptRecords {
+    plan: RecordPlan,
+    // In merge order: tasks are in the order of topic and partition, records of a task in that of offsets.
+    records: Vec<Record>,
+}
+
+impl fmt::Debug for KeptRecords {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeptRecords").field("records", &self.records.len()).finish_non_exhaustive()
+    }
+}
+
+impl RecordRows for KeptRecords {
+    fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    fn bytes(&self, record: usize) -> usize {
+        let record = &self.records[record];
+        record.key().map_or(0, <[u8]>::len) + record.value().map_or(0, <[u8]>::len)
+    }
+
+    fn rows(&self, records: Range<usize>) -> Result<Vec<TableRows>> {
+        let mut task = RecordTask::new(&self.plan);
+        for record in &self.records[records] {
+            if let ControlFlow::Break(Stop::Failed(error)) = task.take(&self.plan, record) {
+                return Err(error);
+            }
+        }
+        if !task.dead_letters.is_empty() {
+            return Err(Error::internal("a record was good at first, and then it was not"));
+        }
+        self.plan.finish(task.rows.into_iter().map(|rows| vec![rows]).collect())
+    }
+
+    fn dead_letter(&self, record: usize, reason: String, output: Option<String>) -> DeadLetter {
+        dead_letter(&self.records[record], DeadLetterStage::Write, reason, output)
     }
 }
 
@@ -135,6 +193,15 @@ impl RecordPlan {
             plan.starts.push(plan.columns.len());
         }
         Ok(plan)
+    }
+
+    /// The rows of all tasks, table by table. A sum that is out of range is the fault of one of its records.
+    fn finish(&self, rows: Vec<Vec<TaskRows>>) -> Result<Vec<TableRows>> {
+        let tables = rows.into_iter().enumerate();
+        let finished = tables.map(|(table, parts)| {
+            Ok(TableRows { table, chunks: finish(&self.shapes[table], parts).map_err(Error::about_rows)? })
+        });
+        finished.collect()
     }
 
     /// The values of all columns.
@@ -222,6 +289,8 @@ struct Refused {
 struct RecordTask {
     rows: Vec<TaskRows>,
     dead_letters: Vec<DeadLetter>,
+    // Instead of rows, if the batch is isolating.
+    kept: Option<Vec<Record>>,
     // Allocations that are used again for every record.
     values: Vec<Value<'static>>,
     fields: Vec<Field<'static>>,
@@ -230,16 +299,31 @@ struct RecordTask {
 impl RecordTask {
     fn new(plan: &RecordPlan) -> Self {
         let rows = plan.shapes.iter().map(TaskRows::new).collect();
-        Self { rows, dead_letters: Vec::new(), values: Vec::new(), fields: Vec::new() }
+        Self { rows, dead_letters: Vec::new(), kept: None, values: Vec::new(), fields: Vec::new() }
+    }
+
+    /// A task that keeps the records and makes no rows.
+    fn keeping() -> Self {
+        Self {
+            rows: Vec::new(),
+            dead_letters: Vec::new(),
+            kept: Some(Vec::new()),
+            values: Vec::new(),
+            fields: Vec::new(),
+        }
     }
 
     fn take(&mut self, plan: &RecordPlan, record: &Record) -> Flow {
         let mut values = recycle(std::mem::take(&mut self.values));
         let mut fields = recycle_fields(std::mem::take(&mut self.fields));
         let outcome = plan.values(record, &mut values).and_then(|()| plan.fields(&mut values, &mut fields));
-        let flow = match outcome {
-            Ok(()) => self.add_rows(plan, &fields),
-            Err(refused) => self.refuse(plan, record, refused),
+        let flow = match (outcome, &mut self.kept) {
+            (Ok(()), None) => self.add_rows(plan, &fields),
+            (Ok(()), Some(kept)) => {
+                kept.push(record.clone());
+                ControlFlow::Continue(())
+            }
+            (Err(refused), _) => self.refuse(plan, record, refused),
         };
         self.values = recycle(values);
         self.fields = recycle_fields(fields);
@@ -251,7 +335,7 @@ impl RecordTask {
         for (table, rows) in self.rows.iter_mut().enumerate() {
             let shape = &plan.shapes[table];
             if let Err(refusal) = rows.add(shape, &fields[plan.starts[table]..plan.starts[table + 1]]) {
-                return ControlFlow::Break(Stop::Failed(refused_row(shape, &refusal)));
+                return ControlFlow::Break(Stop::Failed(refused_row(shape, &refusal).about_rows()));
             }
         }
         ControlFlow::Continue(())
@@ -264,18 +348,22 @@ impl RecordTask {
             let message = format!("a record is refused: {}{table} offset={}", refused.reason, record.offset());
             return ControlFlow::Break(Stop::Failed(Error::transform(message).on(record.topic_partition().clone())));
         }
-        self.dead_letters.push(DeadLetter {
-            topic_partition: record.topic_partition().clone(),
-            offset: record.offset(),
-            stage: refused.stage,
-            reason: refused.reason,
-            output,
-            key: record.key().map(<[u8]>::to_vec),
-            value: record.value().map(<[u8]>::to_vec),
-            headers: headers_json(record),
-            timestamp_ms: record.timestamp().as_ms(),
-        });
+        self.dead_letters.push(dead_letter(record, refused.stage, refused.reason, output));
         ControlFlow::Continue(())
+    }
+}
+
+fn dead_letter(record: &Record, stage: DeadLetterStage, reason: String, output: Option<String>) -> DeadLetter {
+    DeadLetter {
+        topic_partition: record.topic_partition().clone(),
+        offset: record.offset(),
+        stage,
+        reason,
+        output,
+        key: record.key().map(<[u8]>::to_vec),
+        value: record.value().map(<[u8]>::to_vec),
+        headers: headers_json(record),
+        timestamp_ms: record.timestamp().as_ms(),
     }
 }
 

@@ -1,9 +1,9 @@
 //! What one batch hands to the committer: ranges with counts, rows, dead letters, lost ranges.
 
-use std::fmt;
+use std::{fmt, ops::Range};
 
 use super::{BatchTime, EncodedRows, Offset, OffsetRange, TopicId, TopicPartition};
-use crate::types::transaction::TransactionCode;
+use crate::{error::Result, types::transaction::TransactionCode};
 
 /// What reading one range found. `records + gaps` is the range's offset count: the driver checks it before it commits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -127,6 +127,50 @@ pub struct TableRows {
     pub chunks: Vec<EncodedRows>,
 }
 
+/// The records of a batch whose rows the store refused, so that it can find out which of them it does not take: numbered in
+/// merge order, that is by topic, partition and offset.
+pub trait RecordRows: Send + Sync + fmt::Debug {
+    /// How many records there are.
+    fn len(&self) -> usize;
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes of a record's key and value.
+    fn bytes(&self, record: usize) -> usize;
+
+    /// The rows of some records for every table of the output, numbered within it; one row per key for an upsert.
+    ///
+    /// # Errors
+    /// One that [is about rows](crate::Error::is_about_rows) if the records cannot be merged, as where a sum is out of range.
+    fn rows(&self, records: Range<usize>) -> Result<Vec<TableRows>>;
+
+    /// The record as it is kept when it is refused; `output` is the table that did.
+    fn dead_letter(&self, record: usize, reason: String, output: Option<String>) -> DeadLetter;
+}
+
+/// Rows that are written in slices of records, down to the one record that the store refuses.
+#[derive(Debug)]
+pub struct Isolating {
+    /// The number of the output's first table among those that the store was opened with.
+    pub first_table: usize,
+    /// The records.
+    pub records: Box<dyn RecordRows>,
+    /// What the last attempt to write them came to; the store tells.
+    pub isolated: Isolated,
+}
+
+/// What writing record by record came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Isolated {
+    /// Rows written.
+    pub rows: u64,
+    /// Records refused, each of them a dead letter now.
+    pub dead_letters: u64,
+}
+
 /// Everything that one batch commits, in one transaction: results, dead letters, lost ranges, the ledger row, offsets.
 #[derive(Debug)]
 pub struct BatchCommit {
@@ -138,6 +182,8 @@ pub struct BatchCommit {
     pub ranges: Vec<CommittedRange>,
     /// Rows for the output tables.
     pub tables: Vec<TableRows>,
+    /// Rows of an output whose records are written slice by slice, because the store refused one of them.
+    pub isolating: Option<Isolating>,
     /// Refused records.
     pub dead_letters: Vec<DeadLetter>,
     /// Skipped offsets.

@@ -21,7 +21,8 @@ pub trait TransactionSql: Send {
 }
 
 /// The batch's own transaction, lent to the user's code. What it writes is committed with the batch's results and
-/// offsets, or not at all. It cannot commit or roll back; if it tries in SQL, the database refuses the batch.
+/// offsets, or not at all. It cannot commit or roll back: SQL that controls the transaction is refused before the database sees
+/// it (`BEGIN`, `COMMIT`, `ROLLBACK`, `SAVEPOINT` and their like; `PRAGMA`, `ATTACH` and `DETACH` on SQLite), and so is the batch.
 pub struct BatchTransaction<'a> {
     sql: &'a mut dyn TransactionSql,
     batch: &'a BatchInfo,

@@ -32,8 +32,27 @@ pub(super) async fn within<T>(
     what: &str,
     future: impl Future<Output = Result<T, sqlx::Error>>,
 ) -> Result<T> {
+    told(limit, what, future, postgres_error).await
+}
+
+/// [`long_answer`] to a statement that writes rows or checks constraints on them: an error tells whether it is about them.
+pub(super) async fn rows_answer<T>(what: &str, future: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T> {
+    let rows_error = |what: &str, error| {
+        let refusal = state(&error).is_some_and(|state| is_refusal(&state));
+        let error = postgres_error(what, error);
+        if refusal { error.about_rows() } else { error }
+    };
+    told(LONG_ANSWER_WITHIN, what, future, rows_error).await
+}
+
+async fn told<T>(
+    limit: Duration,
+    what: &str,
+    future: impl Future<Output = Result<T, sqlx::Error>>,
+    error: impl Fn(&str, sqlx::Error) -> Error,
+) -> Result<T> {
     match tokio::time::timeout(limit, future).await {
-        Ok(done) => done.map_err(|error| postgres_error(what, error)),
+        Ok(done) => done.map_err(|failed| error(what, failed)),
         Err(_) => Err(Error::unavailable(format!("{what}: the server did not answer seconds={}", limit.as_secs()))),
     }
 }
@@ -46,6 +65,14 @@ fn state(error: &sqlx::Error) -> Option<String> {
 /// Whether the error is a lock that was not to be had in time.
 pub(super) fn is_lock_timeout(error: &sqlx::Error) -> bool {
     state(error).as_deref() == Some("55P03")
+}
+
+/// Whether a row is refused for what it holds: data exceptions and broken constraints.
+///
+/// Not so the binary form itself (22P03, 22P04): if that is refused, a column has another type than at start, and every
+/// record would become a dead letter.
+fn is_refusal(state: &str) -> bool {
+    matches!(state.get(..2), Some("22" | "23")) && !matches!(state, "22P03" | "22P04")
 }
 
 /// <https://www.postgresql.org/docs/15/errcodes-appendix.html>

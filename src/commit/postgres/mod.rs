@@ -5,6 +5,7 @@
 //! doubt.
 
 mod error;
+mod isolate;
 mod owner;
 mod schema;
 mod session;
@@ -133,14 +134,21 @@ async fn write_all(
     connection: &mut PgConnection,
     settings: &StoreSettings,
     tables: &[Table],
-    batch: &BatchCommit,
+    batch: &mut BatchCommit,
 ) -> Result<()> {
-    for rows in &batch.tables {
-        let table = tables.get(rows.table).ok_or_else(tables::unknown)?;
-        write::rows(connection, table, rows).await?;
+    let isolating_from = batch.isolating.as_ref().map_or(usize::MAX, |isolating| isolating.first_table);
+    let (before, after): (Vec<_>, Vec<_>) = batch.tables.iter().partition(|rows| rows.table < isolating_from);
+    for rows in before {
+        write::rows(connection, tables.get(rows.table).ok_or_else(tables::unknown)?, rows).await?;
+    }
+    if let Some(isolating) = &mut batch.isolating {
+        isolating.isolated = isolate::run(connection, settings, tables, batch.batch_seq, isolating).await?;
+    }
+    for rows in after {
+        write::rows(connection, tables.get(rows.table).ok_or_else(tables::unknown)?, rows).await?;
     }
     user_code::run(connection, &settings.application, batch).await?;
-    write::dead_letters(connection, &settings.application, batch).await?;
+    write::dead_letters(connection, &settings.application, batch.batch_seq, &batch.dead_letters).await?;
     write::lost_ranges(connection, &settings.application, batch).await
 }
 
@@ -247,7 +255,7 @@ impl Store for PostgresStore {
         self.keep(session, done)
     }
 
-    async fn write(&mut self, batch: &BatchCommit) -> Result<()> {
+    async fn write(&mut self, batch: &mut BatchCommit) -> Result<()> {
         let mut session = self.take()?;
         let done = write_all(&mut session.connection, &self.settings, &self.tables, batch).await;
         self.keep(session, done)

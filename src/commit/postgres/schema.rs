@@ -73,6 +73,22 @@ pub(in crate::commit) async fn up(connection: &mut PgConnection) -> Result<&'sta
     Ok(pending)
 }
 
+/// Refuses to take tables from under a live owner. The lock waits for transactions that are open, so that an owner inside its
+/// batch is seen as it is afterwards, and lets nobody become one.
+async fn refuse_live_owner(connection: &mut PgConnection) -> Result<()> {
+    const LOCK_OWNERS: &str = "LOCK TABLE directstream.applications IN ACCESS EXCLUSIVE MODE";
+    // A session that is there counts whatever its age; one that this role may not see, if it was seen lately.
+    const LIVE: &str = "SELECT a.application, COALESCE(a.host, '?'), COALESCE(a.process_id, 0) \
+         FROM directstream.applications a LEFT JOIN pg_catalog.pg_stat_activity s ON s.pid = a.backend_pid \
+         WHERE a.owner IS NOT NULL AND (s.backend_start = a.backend_start OR ((a.backend_pid IS NULL \
+         OR s.pid IS NOT NULL AND s.backend_start IS NULL) AND a.seen_at > clock_timestamp() - interval '5 seconds')) \
+         ORDER BY a.application LIMIT 1";
+    run(connection, LOCK_OWNERS).await?;
+    let what = "cannot look for live owners";
+    let live = answer(what, sqlx::query_as::<_, (String, String, i64)>(LIVE).fetch_optional(connection)).await?;
+    live.map_or(Ok(()), |(application, host, process_id)| Err(migrate::owned(&application, &host, process_id)))
+}
+
 /// Takes everything above `target` away, in one transaction under the lock; what was taken away.
 pub(in crate::commit) async fn down(connection: &mut PgConnection, target: i64) -> Result<Vec<&'static Migration>> {
     run(connection, "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await?;
@@ -80,7 +96,11 @@ pub(in crate::commit) async fn down(connection: &mut PgConnection, target: i64) 
     let have = applied(connection).await?;
     migrate::pending(StoreKind::Postgres, &have)?;
     let mut gone = Vec::new();
-    for migration in migrate::to_remove(StoreKind::Postgres, &have, target) {
+    let going = migrate::to_remove(StoreKind::Postgres, &have, target);
+    if !going.is_empty() {
+        refuse_live_owner(connection).await?;
+    }
+    for migration in going {
         run(connection, migration.down).await?;
         let delete = sqlx::query("DELETE FROM directstream.migrations WHERE version = $1").bind(migration.version);
         answer("cannot migrate the store", delete.execute(&mut *connection)).await?;

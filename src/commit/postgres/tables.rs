@@ -29,6 +29,7 @@ pub(super) struct Table {
 pub(super) struct Upsert {
     pub(super) create_stage: String,
     pub(super) merge: String,
+    pub(super) empty_stage: String,
 }
 
 impl Table {
@@ -253,7 +254,7 @@ fn ready(index: usize, spec: &TableSpec, schema: &str, columns: Vec<ColumnShape>
                  SELECT {list} FROM {name} WITH NO DATA"
             );
             let merge = merge(spec, &name, &stage, &list, &columns);
-            (&stage, Some(Upsert { create_stage, merge }))
+            (&stage, Some(Upsert { create_stage, merge, empty_stage: format!("TRUNCATE {stage}") }))
         }
     };
     let copy = format!("COPY {target} ({list}) FROM STDIN (FORMAT binary)");

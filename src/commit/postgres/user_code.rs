@@ -13,7 +13,7 @@ use sqlx::{
 };
 
 use super::{
-    super::ledger::signed,
+    super::{ledger::signed, settings::StoreKind, statements::refuse_transaction_control},
     error::{answer, long_answer, postgres_error},
 };
 use crate::{
@@ -88,6 +88,7 @@ impl UserSql<'_> {
 
     /// The parameters as the types that the statement wants.
     async fn bind(&mut self, sql: &str, parameters: &[Value<'_>]) -> Result<PgArguments> {
+        refuse_transaction_control(StoreKind::Postgres, sql)?;
         let prepare = self.connection.prepare(AssertSqlSafe(sql).into_sql_str());
         let statement = answer("user code's statement failed", prepare).await?;
         let types = match statement.parameters() {

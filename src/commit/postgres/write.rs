@@ -8,7 +8,7 @@ use super::{
         protocol::Term,
         settings::{StoreSettings, StoredPosition},
     },
-    error::{answer, long_answer},
+    error::{answer, long_answer, rows_answer},
     tables::Table,
 };
 use crate::{
@@ -44,7 +44,7 @@ pub(super) async fn rows(connection: &mut PgConnection, table: &Table, rows: &Ta
     }
     let Some(upsert) = &table.upsert else { return Ok(()) };
     let merged = sqlx::query(AssertSqlSafe(upsert.merge.as_str())).execute(connection);
-    long_answer(&what, merged).await.map(drop)
+    rows_answer(&what, merged).await.map(drop)
 }
 
 /// Streams the chunks as they are: they are rows in the very form that COPY takes.
@@ -55,7 +55,7 @@ async fn copy(connection: &mut PgConnection, what: &str, table: &Table, chunks: 
         answer(what, copy.send(part)).await?;
     }
     answer(what, copy.send(COPY_TRAILER)).await?;
-    long_answer(what, copy.finish()).await
+    rows_answer(what, copy.finish()).await
 }
 
 fn text_of(id: Option<&TopicId>) -> Option<String> {
@@ -68,8 +68,13 @@ fn clean(text: &str) -> String {
 }
 
 /// Writes the refused records.
-pub(super) async fn dead_letters(connection: &mut PgConnection, application: &str, batch: &BatchCommit) -> Result<()> {
-    let mut rest = batch.dead_letters.as_slice();
+pub(super) async fn dead_letters(
+    connection: &mut PgConnection,
+    application: &str,
+    batch_seq: u64,
+    letters: &[DeadLetter],
+) -> Result<()> {
+    let mut rest = letters;
     while !rest.is_empty() {
         let mut bytes = 0;
         let fits = |letter: &&DeadLetter| {
@@ -79,7 +84,7 @@ pub(super) async fn dead_letters(connection: &mut PgConnection, application: &st
         // At least one, however large.
         let count = rest.iter().take(DEAD_LETTERS_PER_STATEMENT).take_while(fits).count().max(1);
         let (now, later) = rest.split_at(count);
-        some_dead_letters(connection, application, batch, now).await?;
+        some_dead_letters(connection, application, batch_seq, now).await?;
         rest = later;
     }
     Ok(())
@@ -88,7 +93,7 @@ pub(super) async fn dead_letters(connection: &mut PgConnection, application: &st
 async fn some_dead_letters(
     connection: &mut PgConnection,
     application: &str,
-    batch: &BatchCommit,
+    batch_seq: u64,
     letters: &[DeadLetter],
 ) -> Result<()> {
     const INSERT: &str = "INSERT INTO directstream.dead_letters (application, batch_seq, topic, partition, \"offset\", stage, \
@@ -102,7 +107,7 @@ async fn some_dead_letters(
     let time = |letter: &DeadLetter| letter.timestamp_ms.filter(|ms| rfc3339(ms.saturating_mul(1000)).is_ok());
     let insert = sqlx::query(INSERT)
         .bind(application)
-        .bind(signed(batch.batch_seq))
+        .bind(signed(batch_seq))
         .bind(letters.iter().map(|letter| letter.topic_partition.topic.to_string()).collect::<Vec<_>>())
         .bind(letters.iter().map(|letter| letter.topic_partition.partition).collect::<Vec<_>>())
         .bind(letters.iter().map(|letter| letter.offset.get()).collect::<Vec<_>>())
@@ -319,6 +324,6 @@ pub(super) async fn advance(
         .bind(open);
     let done = answer("cannot advance the batch number", update.execute(&mut *connection)).await?;
     let constraints = sqlx::raw_sql("SET CONSTRAINTS ALL IMMEDIATE").execute(connection);
-    long_answer("the database refused the batch", constraints).await?;
+    rows_answer("the database refused the batch", constraints).await?;
     Ok(done.rows_affected() == 1)
 }

@@ -35,6 +35,14 @@ pub(in crate::commit) fn sqlite_error(what: &str, error: sqlx::Error) -> Error {
     Error::new(kind, what).caused_by(error)
 }
 
+/// The error of a statement that writes rows or checks constraints on them: tells whether it is about them.
+pub(super) fn rows_error(what: &str, error: sqlx::Error) -> Error {
+    // CONSTRAINT, MISMATCH
+    let refusal = matches!(primary(&error), Some(19 | 20)) || is_overflow(&error);
+    let error = sqlite_error(what, error);
+    if refusal { error.about_rows() } else { error }
+}
+
 fn is_overflow(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|error| error.message().contains("integer overflow"))
 }

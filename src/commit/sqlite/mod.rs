@@ -5,6 +5,7 @@
 //! age is never needed, and heartbeats only read.
 
 mod error;
+mod isolate;
 mod owner;
 mod schema;
 mod tables;
@@ -19,10 +20,14 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous},
 };
 
-use self::{error::is_busy, owner::OwnerFile, tables::Table};
 pub(super) use self::{
     error::sqlite_error,
     schema::{applied, down, up},
+};
+use self::{
+    error::{is_busy, rows_error},
+    owner::OwnerFile,
+    tables::Table,
 };
 use super::{
     identity::{self, Identity},
@@ -85,6 +90,12 @@ pub(super) fn exists(options: &SqliteConnectOptions) -> bool {
     options.get_filename().try_exists().unwrap_or(true)
 }
 
+/// The file by its one name: two names of one file must lead to one lock file.
+fn file_of(options: &SqliteConnectOptions) -> PathBuf {
+    let path = options.get_filename();
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
+
 impl SqliteStore {
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config): see [`options`].
@@ -100,9 +111,7 @@ impl SqliteStore {
     }
 
     fn file(&self) -> PathBuf {
-        let path = self.options.get_filename();
-        // Two names of one file must lead to one lock file.
-        path.canonicalize().unwrap_or_else(|_| path.to_owned())
+        file_of(&self.options)
     }
 
     /// Runs a statement of ours; how many rows it changed.
@@ -369,14 +378,22 @@ impl Store for SqliteStore {
         row.map(|row| row.is_some()).map_err(|error| sqlite_error("cannot read the application's row", error))
     }
 
-    async fn write(&mut self, batch: &BatchCommit) -> Result<()> {
+    async fn write(&mut self, batch: &mut BatchCommit) -> Result<()> {
         let connection = self.connection.as_mut().ok_or_else(not_connected)?;
-        for rows in &batch.tables {
-            let table = self.tables.get(rows.table).ok_or_else(|| Error::internal("rows for an unknown table"))?;
-            write::rows(connection, table, rows).await?;
+        let isolating_from = batch.isolating.as_ref().map_or(usize::MAX, |isolating| isolating.first_table);
+        let (before, after): (Vec<_>, Vec<_>) = batch.tables.iter().partition(|rows| rows.table < isolating_from);
+        for rows in before {
+            write::rows(connection, self.tables.get(rows.table).ok_or_else(tables::unknown)?, rows).await?;
+        }
+        if let Some(isolating) = &mut batch.isolating {
+            let slices = isolate::run(connection, &self.settings, &self.tables, batch.batch_seq, isolating);
+            isolating.isolated = slices.await?;
+        }
+        for rows in after {
+            write::rows(connection, self.tables.get(rows.table).ok_or_else(tables::unknown)?, rows).await?;
         }
         user_code::run(connection, &self.settings.application, batch).await?;
-        write::dead_letters(connection, &self.settings.application, batch).await?;
+        write::dead_letters(connection, &self.settings.application, batch.batch_seq, &batch.dead_letters).await?;
         write::lost_ranges(connection, &self.settings.application, batch).await
     }
 
@@ -397,7 +414,10 @@ impl Store for SqliteStore {
     }
 
     async fn commit(&mut self) -> Result<()> {
-        self.execute("cannot commit", "COMMIT").await.map(drop)
+        // Deferred foreign keys are checked here and not before. The transaction stays open if one is broken; the session is
+        // put away then, as after any failure.
+        let done = sqlx::query("COMMIT").execute(self.session()?).await;
+        done.map(drop).map_err(|error| rows_error("the database refused the batch", error))
     }
 
     async fn rollback(&mut self) -> Result<()> {

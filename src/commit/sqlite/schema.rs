@@ -5,9 +5,11 @@ use sqlx::{AssertSqlSafe, Row, SqliteConnection};
 use super::{
     super::{
         migrate::{self, Applied, Migration},
-        settings::{Migrate, StoreKind},
+        protocol::Session,
+        settings::{Migrate, StoreKind, StoreSettings, StoreUrl},
     },
     error::sqlite_error,
+    owner,
 };
 use crate::error::{Error, Result};
 
@@ -91,18 +93,47 @@ async fn up_locked(connection: &mut SqliteConnection) -> Result<Vec<&'static Mig
 }
 
 /// Takes everything above `target` away, in one transaction; the names of what was taken away.
-pub(in crate::commit) async fn down(connection: &mut SqliteConnection, target: i64) -> Result<Vec<&'static Migration>> {
+pub(in crate::commit) async fn down(
+    connection: &mut SqliteConnection,
+    url: &StoreUrl,
+    target: i64,
+) -> Result<Vec<&'static Migration>> {
     begin(connection).await?;
-    let done = down_locked(connection, target).await;
+    let done = down_locked(connection, url, target).await;
     end(connection, done).await
 }
 
-async fn down_locked(connection: &mut SqliteConnection, target: i64) -> Result<Vec<&'static Migration>> {
+/// Refuses to take tables from under a live owner. The file's lock is held: nobody becomes one meanwhile.
+async fn refuse_live_owner(connection: &mut SqliteConnection, url: &StoreUrl) -> Result<()> {
+    const OWNERS: &str = "SELECT application, owner, COALESCE(host, '?'), COALESCE(process_id, 0) \
+         FROM directstream_applications WHERE owner IS NOT NULL ORDER BY application";
+    let failed = |error| sqlite_error("cannot look for live owners", error);
+    let file = super::file_of(&super::options(&StoreSettings::new(url.clone(), "migrate"))?);
+    let owners: Vec<(String, String, String, i64)> =
+        sqlx::query_as(OWNERS).fetch_all(connection).await.map_err(failed)?;
+    for (application, owner, host, process_id) in owners {
+        let owner = owner.parse().map_err(|_| Error::corrupt("the stored owner is no uuid"))?;
+        if owner::look(&file, owner) != Session::Gone {
+            return Err(migrate::owned(&application, &host, process_id));
+        }
+    }
+    Ok(())
+}
+
+async fn down_locked(
+    connection: &mut SqliteConnection,
+    url: &StoreUrl,
+    target: i64,
+) -> Result<Vec<&'static Migration>> {
     let failed = |error| sqlite_error("cannot migrate the store down", error);
     let have = applied(connection).await?;
     migrate::pending(StoreKind::Sqlite, &have)?;
     let mut gone = Vec::new();
-    for migration in migrate::to_remove(StoreKind::Sqlite, &have, target) {
+    let going = migrate::to_remove(StoreKind::Sqlite, &have, target);
+    if !going.is_empty() {
+        refuse_live_owner(connection, url).await?;
+    }
+    for migration in going {
         sqlx::raw_sql(migration.down).execute(&mut *connection).await.map_err(failed)?;
         let delete = "DELETE FROM directstream_migrations WHERE version = $1";
         sqlx::query(delete).bind(migration.version).execute(&mut *connection).await.map_err(failed)?;

@@ -331,8 +331,14 @@ fn sum(sum: &str, column_type: ColumnType) -> String {
     )
 }
 
+/// Rows for a table that there is not.
+pub(super) fn unknown() -> Error {
+    Error::internal("rows for an unknown table")
+}
+
 /// The table that a fault was found for while its rows were written.
 pub(super) fn named(error: Error, table: &str) -> Error {
-    let kind = error.kind();
-    Error::new(kind, format!("the database refused rows table={table}")).caused_by(error)
+    let (kind, about_rows) = (error.kind(), error.is_about_rows());
+    let named = Error::new(kind, format!("the database refused rows table={table}")).caused_by(error);
+    if about_rows { named.about_rows() } else { named }
 }

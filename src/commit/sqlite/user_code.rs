@@ -9,7 +9,10 @@ use sqlx::{
     sqlite::{SqliteArguments, SqliteRow},
 };
 
-use super::{super::ledger::signed, error::sqlite_error};
+use super::{
+    super::{ledger::signed, settings::StoreKind, statements::refuse_transaction_control},
+    error::sqlite_error,
+};
 use crate::{
     error::{Error, ErrorKind, Result},
     types::{BatchCommit, BatchInfo, BatchTransaction, Cell, TransactionSql, Value, rows::rfc3339},
@@ -73,19 +76,25 @@ impl UserSql<'_> {
         self.failure.get_or_insert_with(|| Error::new(error.kind(), error.chain()));
         error
     }
+
+    /// The parameters of a statement that user code may run.
+    fn bind(&mut self, sql: &str, parameters: &[Value<'_>]) -> Result<SqliteArguments> {
+        let bound = refuse_transaction_control(StoreKind::Sqlite, sql).and_then(|()| bind(parameters));
+        bound.map_err(|error| self.note(error))
+    }
 }
 
 #[async_trait]
 impl TransactionSql for UserSql<'_> {
     async fn execute(&mut self, sql: &str, parameters: &[Value<'_>]) -> Result<u64> {
-        let arguments = bind(parameters)?;
+        let arguments = self.bind(sql, parameters)?;
         let done = sqlx::query_with(AssertSqlSafe(sql), arguments).execute(&mut *self.connection).await;
         done.map(|done| done.rows_affected())
             .map_err(|error| self.note(user_error("user code's statement failed", error)))
     }
 
     async fn fetch(&mut self, sql: &str, parameters: &[Value<'_>]) -> Result<Vec<Vec<Cell>>> {
-        let arguments = bind(parameters)?;
+        let arguments = self.bind(sql, parameters)?;
         let rows = sqlx::query_with(AssertSqlSafe(sql), arguments).fetch_all(&mut *self.connection).await;
         let cells = rows.and_then(|rows| rows.iter().map(cells).collect());
         cells.map_err(|error| self.note(user_error("user code's query failed", error)))

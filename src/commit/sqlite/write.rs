@@ -13,13 +13,13 @@ use super::{
         protocol::Term,
         settings::{StoreSettings, StoredPosition},
     },
-    error::sqlite_error,
+    error::{rows_error, sqlite_error},
     signed_term,
     tables::{Table, named},
 };
 use crate::{
     error::{Error, Result},
-    types::{BatchCommit, Field, RowReader, TableRows, TopicId, rows::rfc3339},
+    types::{BatchCommit, DeadLetter, Field, RowReader, TableRows, TopicId, rows::rfc3339},
 };
 
 /// How many old batches leave the ledger with each tenth batch: more than come, so that it shrinks after a change of the
@@ -69,10 +69,10 @@ async fn insert(
     let keep = rows == table.rows_per_statement;
     let query = sqlx::query_with(AssertSqlSafe(table.insert(rows)), arguments).persistent(keep);
     let done = query.execute(connection).await;
-    done.map(drop).map_err(|error| named(sqlite_error("cannot insert", error), &table.name))
+    done.map(drop).map_err(|error| named(rows_error("cannot insert", error), &table.name))
 }
 
-fn bind(arguments: &mut SqliteArguments, field: Field<'_>) -> Result<()> {
+pub(super) fn bind(arguments: &mut SqliteArguments, field: Field<'_>) -> Result<()> {
     let bound = match field {
         Field::Null => arguments.add(None::<i64>),
         Field::Boolean(value) => arguments.add(i64::from(value)),
@@ -102,16 +102,17 @@ fn failed(what: &'static str) -> impl Fn(sqlx::Error) -> Error {
 pub(super) async fn dead_letters(
     connection: &mut SqliteConnection,
     application: &str,
-    batch: &BatchCommit,
+    batch_seq: u64,
+    letters: &[DeadLetter],
 ) -> Result<()> {
     const INSERT: &str = "INSERT INTO directstream_dead_letters (application, batch_seq, topic, partition, \"offset\", stage, \
          reason, output, key, value, headers, timestamp) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
-    for letter in &batch.dead_letters {
+    for letter in letters {
         // Kafka's timestamps are any number; one that is no time is left out, the record is not.
         let timestamp = letter.timestamp_ms.and_then(|ms| rfc3339(ms.saturating_mul(1000)).ok());
         sqlx::query(INSERT)
             .bind(application)
-            .bind(signed(batch.batch_seq))
+            .bind(signed(batch_seq))
             .bind(&*letter.topic_partition.topic)
             .bind(letter.topic_partition.partition)
             .bind(letter.offset.get())

@@ -143,6 +143,22 @@ fn applied(document: &Value) -> Vec<bool> {
     migrations.iter().map(|migration| migration["applied"].as_bool().unwrap()).collect()
 }
 
+#[tokio::test]
+async fn tables_of_a_running_job_stay() {
+    for world in [World::postgres(1).await, World::sqlite(1).await] {
+        world.produce(0, 0..1).await;
+        let running = world.start(&[]);
+        world.committed(1).await;
+        let ran = world.run(&["migrate", "down", "job.toml"]);
+        assert_eq!(ran.code, 5, "{}", ran.stderr);
+        let owner = format!("application=job host={}", gethostname::gethostname().to_string_lossy());
+        assert!(one_error(&ran).contains(&format!("{owner} process_id={}", running.id())), "{}", ran.stderr);
+        running.signal("TERM");
+        assert_eq!(running.ended().await.0, Some(143));
+        assert_eq!(world.run(&["migrate", "down", "job.toml"]).code, 0);
+    }
+}
+
 fn tables_come_and_go(world: &World) {
     let migrate = |what: &[&str]| world.json(&[&["migrate"], what].concat());
     let up = migrate(&["up", "job.toml"]);

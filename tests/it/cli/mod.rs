@@ -4,6 +4,7 @@ mod help;
 mod job;
 mod life;
 mod looks;
+mod refused;
 mod world;
 
 use std::process::{Command, Output};

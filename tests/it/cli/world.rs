@@ -110,6 +110,33 @@ columns.id = {{ from = "value:/id", type = "bigint" }}
         row.ok().map(|row| row.0)
     }
 
+    /// Runs statements as another client.
+    pub(super) async fn execute(&self, sql: &str) {
+        match &self.database {
+            Some(database) => database.execute(sql).await,
+            None => {
+                let url = format!("sqlite:{}?mode=rwc", self.sqlite_file().display());
+                let mut connection = SqliteConnection::connect(&url).await.unwrap();
+                sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+            }
+        }
+    }
+
+    /// All rows of a query.
+    pub(super) async fn rows<T>(&self, sql: &str) -> Vec<T>
+    where
+        T: Send + Unpin + for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow>,
+    {
+        match &self.database {
+            Some(database) => database.rows(sql).await,
+            None => {
+                let url = format!("sqlite:{}?mode=ro", self.sqlite_file().display());
+                let mut connection = SqliteConnection::connect(&url).await.unwrap();
+                sqlx::query_as(AssertSqlSafe(sql)).fetch_all(&mut connection).await.unwrap()
+            }
+        }
+    }
+
     async fn row<T>(&self, sql: String) -> sqlx::Result<T>
     where
         T: Send + Unpin + for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow>,

@@ -5,6 +5,8 @@ use directstream::{
     commit::{Inspector, Migrate, StoreSettings, migrate_down, migrate_up, migration_status},
 };
 
+use crate::support::wait_until;
+
 use super::{
     on_every_store,
     world::{APPLICATION, World, at, batch, committed, line_batch, line_rows, lines, moved, position},
@@ -15,6 +17,7 @@ on_every_store! {
     a_newer_schema_is_refused_with_both_versions,
     an_older_schema_is_refused_when_migrating_is_off,
     processes_that_start_together_migrate_once,
+    tables_stay_while_a_live_process_owns_an_application,
     the_inspector_reads_while_the_job_runs,
     the_ledger_forgets_old_batches_and_keeps_enough,
     dead_letters_and_lost_ranges_are_kept_whole,
@@ -63,6 +66,25 @@ async fn processes_that_start_together_migrate_once(world: World) {
     let started = tokio::join!(start(1), start(2), start(3));
     assert!(started.0.is_ok() && started.1.is_ok() && started.2.is_ok(), "{started:?}");
     assert_eq!(world.count(&world.own("migrations")).await, 2);
+}
+
+async fn tables_stay_while_a_live_process_owns_an_application(world: World) {
+    let url = world.url().parse().unwrap();
+    let (committer, _) = world.start(vec![lines()]).await;
+    for target in [0, 1] {
+        let error = migrate_down(&url, target).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Fenced, "{error:?}");
+        let process = format!("application={APPLICATION} host=");
+        assert!(error.to_string().contains(&process), "{error}");
+        assert!(error.to_string().ends_with(&format!("process_id={}", std::process::id())), "{error}");
+    }
+    // Nothing to take away is no harm.
+    assert!(migrate_down(&url, 99).await.unwrap().is_empty());
+    assert!(migration_status(&url).await.unwrap().iter().all(|migration| migration.applied));
+    // Gone without a word, as after a crash: it is recorded as the owner, and it is dead.
+    drop(committer);
+    let removed = async || migrate_down(&url, 0).await.is_ok();
+    wait_until("the dead owner is seen as dead", std::time::Duration::from_secs(20), removed).await;
 }
 
 async fn the_inspector_reads_while_the_job_runs(world: World) {

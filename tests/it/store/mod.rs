@@ -2,6 +2,7 @@
 
 mod commit;
 mod cutter;
+mod isolate;
 mod migrate;
 mod owner;
 mod postgres;

@@ -17,6 +17,7 @@ on_every_store! {
     text_is_compared_by_its_bytes,
     every_type_comes_out_as_it_went_in,
     all_faults_of_all_tables_are_told_together,
+    a_decimal_that_the_column_would_round_is_refused_at_start,
 }
 
 fn totals() -> TableSpec {
@@ -153,4 +154,38 @@ async fn all_faults_of_all_tables_are_told_together(world: World) {
     for fault in ["column=name", "column=no", "column=must", "no unique constraint", "table=missing"] {
         assert!(text.contains(fault), "{fault}: {text}");
     }
+}
+
+async fn a_decimal_that_the_column_would_round_is_refused_at_start(world: World) {
+    world.execute("CREATE TABLE prices (price numeric(10, 2), at_place numeric(4))").await;
+    let table = append("prices", vec![column("price", ColumnType::Numeric), column("at_place", ColumnType::Numeric)]);
+    let settings = directstream::commit::StoreSettings { tables: vec![table], ..world.settings() };
+    let error = world.try_start(settings).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    let text = error.to_string();
+    assert!(text.contains("column=price") && text.contains("column=at_place") && text.contains("numeric"), "{text}");
+}
+
+/// Decimals are text in SQLite: 1.0 and 1.00 would be two keys, and sums and comparisons not exact.
+#[tokio::test]
+async fn sqlite_refuses_a_decimal_as_a_key_and_where_it_would_be_compared() {
+    let world = World::sqlite();
+    let other = |merge| vec![column("id", ColumnType::BigInt), merged("price", ColumnType::Numeric, merge)];
+    let tables = [
+        upsert("by_price", &["price"], vec![column("price", ColumnType::Numeric), column("id", ColumnType::BigInt)]),
+        upsert("sums", &["id"], other(Merge::Add)),
+        upsert("lows", &["id"], other(Merge::Min)),
+        upsert("highs", &["id"], other(Merge::Max)),
+    ];
+    for table in tables {
+        let name = table.table.to_string();
+        let settings = directstream::commit::StoreSettings { tables: vec![table], ..world.settings() };
+        let error = world.try_start(settings).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        let told = format!("table={name} column=price");
+        assert!(error.to_string().contains("numeric exactly") && error.to_string().ends_with(&told), "{error}");
+    }
+    // Kept as it is, a decimal is fine.
+    let (committer, _) = world.start(vec![upsert("last", &["id"], other(Merge::Last))]).await;
+    committer.stop().await;
 }

@@ -95,6 +95,20 @@ impl World {
         }
     }
 
+    /// Runs statements as another client, if the database takes them.
+    pub(crate) async fn try_execute(&self, sql: &str) -> sqlx::Result<()> {
+        match &self.kind {
+            Kind::Sqlite(_) => {
+                let mut connection = self.sqlite_client().await;
+                sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.map(drop)
+            }
+            Kind::Postgres(database) => {
+                let mut connection = database.connect().await;
+                sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.map(drop)
+            }
+        }
+    }
+
     /// One number, as another client sees it.
     pub(crate) async fn number(&self, sql: &str) -> i64 {
         match &self.kind {
@@ -198,6 +212,7 @@ pub(crate) fn batch(batch_seq: u64, ranges: Vec<CommittedRange>, chunks: Vec<Enc
         batch_time: BatchTime::from_ms(time),
         ranges,
         tables: vec![TableRows { table: 0, chunks }],
+        isolating: None,
         dead_letters: Vec::new(),
         lost_ranges: Vec::new(),
         user_code: Vec::new(),
