@@ -68,6 +68,11 @@ pub enum Command {
     #[command(after_help = "Example:\n  directstream batches orders.toml --last 5 --output json")]
     Batches(BatchesArgs),
 
+    /// Read Kafka again and compare it with the ledger and the tables: each record once, none missing.
+    #[command(after_help = "Examples:\n  directstream verify orders.toml\n  \
+        directstream verify orders.toml --since 1000 --output json")]
+    Verify(VerifyArgs),
+
     /// Create, remove or look at the tables in which directstream keeps its offsets.
     Migrate {
         /// What to do with them.
@@ -163,6 +168,18 @@ pub struct BatchesArgs {
     /// How many batches, newest first.
     #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub last: u32,
+}
+
+/// `verify`
+#[derive(Debug, Clone, Args)]
+pub struct VerifyArgs {
+    /// The job.
+    #[command(flatten)]
+    pub job: JobArgs,
+
+    /// Only the batches from this number on. Then rows too many cannot be told, only those that are missing.
+    #[arg(long, default_value_t = 1, value_name = "BATCH", value_parser = clap::value_parser!(u64).range(1..))]
+    pub since: u64,
 }
 
 /// `migrate ...`

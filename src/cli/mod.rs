@@ -12,6 +12,7 @@ mod migrate;
 mod offsets;
 mod run;
 mod store;
+mod verify;
 
 use std::{
     any::Any,
@@ -106,6 +107,7 @@ async fn dispatch(command: Command, console: &Console) -> Result<CommandEnd> {
         Command::Run(args) => run::run(args, console).await,
         Command::Offsets { command: OffsetsCommand::Show(args) } => offsets::show(args, console).await,
         Command::Batches(args) => batches::batches(args, console).await,
+        Command::Verify(args) => verify::verify(args, console).await,
         Command::Migrate { command: MigrateCommand::Up(args) } => migrate::up(args, console).await,
         Command::Migrate { command: MigrateCommand::Down(args) } => migrate::down(args, console).await,
         Command::Migrate { command: MigrateCommand::Status(args) } => migrate::status(args, console).await,

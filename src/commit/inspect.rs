@@ -1,6 +1,8 @@
 //! Looking at a store from outside: offsets, ledger, owner. Plain reads on a connection of their own; a job that runs is not
 //! disturbed, and one that is fenced or stopped can be looked at as well.
 
+use std::collections::BTreeSet;
+
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 use uuid::Uuid;
 
@@ -82,15 +84,28 @@ pub struct LedgerRange {
     pub counts: RangeCounts,
 }
 
+/// Offsets that a committed batch went over because Kafka had lost them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerLoss {
+    /// The batch's number.
+    pub batch_seq: u64,
+    /// The partition.
+    pub topic_partition: TopicPartition,
+    /// The offset that was committed before.
+    pub from_offset: Offset,
+    /// Where reading went on; `None` if it is not known how much was lost.
+    pub until_offset: Option<Offset>,
+}
+
 /// A read-only connection to a store.
 #[derive(Debug)]
 pub struct Inspector {
-    connection: Link,
+    pub(super) connection: Link,
     application: String,
 }
 
 #[derive(Debug)]
-enum Link {
+pub(super) enum Link {
     Postgres(Box<PgConnection>),
     Sqlite(Box<SqliteConnection>),
 }
@@ -121,6 +136,7 @@ type ApplicationRow = (
 );
 type PositionRow = (String, i32, i64, Option<String>, Option<i32>);
 type BatchRow = (i64, i64, i64, i64, i64, i64, i64, i64, i64, i64, i64, String);
+type LossRow = (i64, String, i32, i64, Option<i64>);
 type RangeRow = (i64, String, i32, i64, i64, i64, i64, i64, i64, Option<String>, Option<i32>);
 
 impl Inspector {
@@ -219,37 +235,109 @@ impl Inspector {
         Ok(positions)
     }
 
+    /// From here on every read sees the store as it was at the first one, whatever a running job commits.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub(super) async fn snapshot(&mut self) -> Result<()> {
+        let what = "cannot begin a snapshot of the store";
+        match &mut self.connection {
+            Link::Postgres(link) => {
+                let begun = sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ").execute(&mut **link).await;
+                begun.map(drop).map_err(|error| postgres::postgres_error(what, error))
+            }
+            Link::Sqlite(link) => {
+                let begun = sqlx::raw_sql("BEGIN").execute(&mut **link).await;
+                begun.map(drop).map_err(|error| sqlite::sqlite_error(what, error))
+            }
+        }
+    }
+
     /// The last batches of the ledger with their ranges, the oldest first.
     ///
     /// # Errors
     /// As [`open`](Self::open).
     pub async fn batches(&mut self, last: u32) -> Result<Vec<LedgerBatch>> {
-        let sql = format!(
+        let sql = self.batches_sql("ORDER BY batch_seq DESC LIMIT $2");
+        let what = "cannot read the ledger";
+        let rows = fetch!(&mut self.connection, what, BatchRow, sql, &self.application, i64::from(last))?;
+        self.with_ranges(rows.into_iter().rev()).await
+    }
+
+    /// The first `limit` batches of the ledger from number `first` on, with their ranges, the oldest first.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn batches_from(&mut self, first: u64, limit: u32) -> Result<Vec<LedgerBatch>> {
+        let sql = self.batches_sql("AND batch_seq >= $2 ORDER BY batch_seq LIMIT $3");
+        let (first, limit) = (super::ledger::signed(first), i64::from(limit));
+        let what = "cannot read the ledger";
+        let rows = fetch!(&mut self.connection, what, BatchRow, sql, &self.application, first, limit)?;
+        self.with_ranges(rows.into_iter()).await
+    }
+
+    fn batches_sql(&self, rest: &str) -> String {
+        format!(
             "SELECT batch_seq, {}, epoch, records, gaps, bytes, rows, dead_letters, lost_ranges, {}, {}, build \
-             FROM {{}}batches WHERE application = $1 ORDER BY batch_seq DESC LIMIT $2",
+             FROM {{}}batches WHERE application = $1 {rest}",
             self.ms("batch_time"),
             self.ms("processing_started_at"),
             self.ms("committed_at")
-        );
-        let what = "cannot read the ledger";
-        let rows = fetch!(&mut self.connection, what, BatchRow, sql, &self.application, i64::from(last))?;
-        let mut batches = rows.into_iter().rev().map(ledger_batch).collect::<Result<Vec<_>>>()?;
+        )
+    }
+
+    async fn with_ranges(&mut self, rows: impl Iterator<Item = BatchRow>) -> Result<Vec<LedgerBatch>> {
+        let mut batches = rows.map(ledger_batch).collect::<Result<Vec<_>>>()?;
         let (Some(first), Some(newest)) = (batches.first(), batches.last()) else { return Ok(batches) };
         // Bounded on both sides: a running job adds batches, and forgets old ones, between the two reads.
         let (from, until) = (super::ledger::signed(first.batch_seq), super::ledger::signed(newest.batch_seq));
         let sql = "SELECT batch_seq, topic, partition, from_offset, until_offset, records, gaps, bytes, checksum, topic_id, \
              leader_epoch FROM {}batch_ranges WHERE application = $1 AND batch_seq BETWEEN $2 AND $3";
+        let what = "cannot read the ledger";
         let ranges = fetch!(&mut self.connection, what, RangeRow, sql, &self.application, from, until)?;
         for row in ranges {
             let (batch_seq, range) = ledger_range(row)?;
-            if let Some(batch) = batches.iter_mut().find(|batch| batch.batch_seq == batch_seq) {
-                batch.ranges.push(range);
+            if let Ok(index) = batches.binary_search_by_key(&batch_seq, |batch| batch.batch_seq) {
+                batches[index].ranges.push(range);
             }
         }
         for batch in &mut batches {
             batch.ranges.sort_by(|a, b| a.range.cmp(&b.range));
         }
         Ok(batches)
+    }
+
+    /// The lost ranges with the numbers of their batches, in the order of batches.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn lost_ranges(&mut self) -> Result<Vec<LedgerLoss>> {
+        let sql = "SELECT batch_seq, topic, partition, from_offset, until_offset FROM {}lost_ranges \
+             WHERE application = $1 ORDER BY batch_seq, id";
+        let what = "cannot read the lost ranges";
+        let rows = fetch!(&mut self.connection, what, LossRow, sql, &self.application)?;
+        let loss = |(batch_seq, topic, partition, from, until): LossRow| {
+            Ok(LedgerLoss {
+                batch_seq: unsigned("batch_seq", batch_seq)?,
+                topic_partition: TopicPartition::new(topic, partition),
+                from_offset: offset(from)?,
+                until_offset: until.map(offset).transpose()?,
+            })
+        };
+        rows.into_iter().map(loss).collect()
+    }
+
+    /// Where the records lie that the database itself refused: no table has a row of theirs, although they fit.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn refused_by_the_database(&mut self) -> Result<BTreeSet<(TopicPartition, Offset)>> {
+        let sql = "SELECT topic, partition, \"offset\" FROM {}dead_letters WHERE application = $1 AND stage = 'write'";
+        let what = "cannot read the dead letters";
+        let rows = fetch!(&mut self.connection, what, (String, i32, i64), sql, &self.application)?;
+        rows.into_iter()
+            .map(|(topic, partition, at)| Ok((TopicPartition::new(topic, partition), offset(at)?)))
+            .collect()
     }
 }
 

@@ -12,9 +12,11 @@
 //! * `store`: what a store has to do; `postgres` and `sqlite` do it;
 //! * `isolate`: which records of a refused batch the database does not take;
 //! * `migrate` and `schema`: the store's own tables; `inspect`: reading them from outside;
+//! * `comparison`: the output tables beside what the records make of them;
 //! * `settings`: what goes in and comes out; `identity`, `outputs`, `ledger`: what both stores check and write alike.
 
 mod committer;
+mod comparison;
 mod identity;
 mod inspect;
 mod isolate;
@@ -31,7 +33,8 @@ mod statements;
 mod store;
 
 pub use committer::Committer;
-pub use inspect::{ApplicationInfo, Inspector, LedgerBatch, LedgerRange};
+pub use comparison::{Comparison, RowDamage, RowDifference};
+pub use inspect::{ApplicationInfo, Inspector, LedgerBatch, LedgerLoss, LedgerRange};
 pub use protocol::Ownership;
 pub use schema::{MigrationStatus, migrate_down, migrate_up, migration_status};
 pub use settings::{

@@ -17,21 +17,26 @@ pub fn context_of(
     job: Job,
     adjust: impl FnOnce(StreamingContextBuilder) -> StreamingContextBuilder,
 ) -> Result<StreamingContext> {
+    let format = format_of(&job);
     let builder = StreamingContext::builder(&job.name, job.stream.batch_interval)
         .stream_config(job.stream)
         .store_config(job.store)
         .report_config(job.report);
     let context = adjust(builder).build()?;
     let records = context.direct_stream(DirectStream { kafka: job.kafka })?;
-    let format = match job.input.format {
-        config::InputFormat::Json => InputFormat::Json,
-        config::InputFormat::Text => InputFormat::Text,
-        config::InputFormat::Bytes => InputFormat::Bytes,
-    };
     let on_error = match job.input.on_error {
         config::OnError::Fail => OnError::Fail,
         config::OnError::DeadLetter => OnError::DeadLetter,
     };
     records.save_records(format, on_error, job.outputs);
     Ok(context)
+}
+
+/// What a record's value is, in the transform's words.
+pub(super) fn format_of(job: &Job) -> InputFormat {
+    match job.input.format {
+        config::InputFormat::Json => InputFormat::Json,
+        config::InputFormat::Text => InputFormat::Text,
+        config::InputFormat::Bytes => InputFormat::Bytes,
+    }
 }

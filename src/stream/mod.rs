@@ -9,7 +9,7 @@
 //!
 //! [`StreamingContext`] is what a program holds. [`DirectStream`] says what to read. The loop itself is in `driver`, what
 //! happens before it in `start`, one batch's work in `batch`, its commit in `pending`, and every question to Kafka in
-//! `inquiry`. `job` makes a job file a stream. `create_rdd` and `latest` work outside of any stream.
+//! `inquiry`. `job` makes a job file a stream. `create_rdd`, `latest` and `verify` work outside of any stream.
 
 mod batch;
 mod context;
@@ -22,6 +22,7 @@ mod job;
 mod latest;
 mod pending;
 mod start;
+mod verify;
 mod work;
 
 /// Waits until a stop is asked for.
@@ -35,3 +36,4 @@ pub use create_rdd::create_rdd;
 pub use direct_stream::DirectStream;
 pub use job::context_of;
 pub use latest::{LatestOffsets, latest_offsets};
+pub use verify::{FINDINGS_MAX, Finding, Verification, verify};

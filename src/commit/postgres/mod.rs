@@ -9,9 +9,9 @@ mod isolate;
 mod owner;
 mod schema;
 mod session;
-mod tables;
+pub(super) mod tables;
 mod user_code;
-mod write;
+pub(super) mod write;
 
 use async_trait::async_trait;
 use sqlx::{PgConnection, Row, postgres::PgConnectOptions};

@@ -16,7 +16,7 @@ use crate::{
 
 /// An output table, ready to be written.
 #[derive(Debug, Clone)]
-pub(super) struct Table {
+pub(in crate::commit) struct Table {
     /// The name with its schema, as found at start and kept since: a changed `search_path` changes nothing.
     pub(super) name: String,
     pub(super) columns: Vec<ColumnShape>,
@@ -33,7 +33,7 @@ pub(super) struct Upsert {
 }
 
 impl Table {
-    pub(super) fn shape(&self) -> TableShape {
+    pub(in crate::commit) fn shape(&self) -> TableShape {
         TableShape { columns: self.columns.clone() }
     }
 }
@@ -59,7 +59,7 @@ struct FoundColumn {
 }
 
 /// Checks all tables, making those that are missing and may be made.
-pub(super) async fn check(connection: &mut PgConnection, specs: &[TableSpec]) -> Result<Vec<Table>> {
+pub(in crate::commit) async fn check(connection: &mut PgConnection, specs: &[TableSpec]) -> Result<Vec<Table>> {
     let mut faults = Faults::default();
     let mut tables = Vec::new();
     for (index, spec) in specs.iter().enumerate() {
@@ -79,7 +79,11 @@ async fn check_one(
     let mut found = find(connection, spec).await?;
     if found.is_none() && spec.create && faults.is_empty() {
         let what = format!("cannot create the table table={}", spec.table);
-        answer(&what, sqlx::raw_sql(AssertSqlSafe(create(spec))).execute(&mut *connection)).await?;
+        answer(
+            &what,
+            sqlx::raw_sql(AssertSqlSafe(create(spec, "CREATE TABLE IF NOT EXISTS"))).execute(&mut *connection),
+        )
+        .await?;
         found = find(connection, spec).await?;
     }
     let Some(found) = found else {
@@ -228,7 +232,8 @@ async fn has_unique_key(connection: &mut PgConnection, spec: &TableSpec, oid: i6
     answer(&what, sqlx::query_scalar(KEYS).bind(oid).bind(key).fetch_one(connection)).await
 }
 
-fn create(spec: &TableSpec) -> String {
+/// The statement that makes the table; `create` is how it begins.
+pub(in crate::commit) fn create(spec: &TableSpec, create: &str) -> String {
     let mut parts: Vec<String> = Vec::new();
     for column in &spec.columns {
         let not_null = if spec.key.contains(&column.name) { " NOT NULL" } else { "" };
@@ -237,7 +242,7 @@ fn create(spec: &TableSpec) -> String {
     if spec.mode == WriteMode::Upsert {
         parts.push(format!("PRIMARY KEY ({})", outputs::quoted_list(&spec.key)));
     }
-    format!("CREATE TABLE IF NOT EXISTS {} ({})", spec.table.quoted(), parts.join(", "))
+    format!("{create} {} ({})", spec.table.quoted(), parts.join(", "))
 }
 
 fn ready(index: usize, spec: &TableSpec, schema: &str, columns: Vec<ColumnShape>) -> Table {
@@ -294,7 +299,7 @@ fn merge(spec: &TableSpec, name: &str, stage: &str, list: &str, columns: &[Colum
 }
 
 /// Makes the session's own tables for upserts.
-pub(super) async fn create_stages(connection: &mut PgConnection, tables: &[Table]) -> Result<()> {
+pub(in crate::commit) async fn create_stages(connection: &mut PgConnection, tables: &[Table]) -> Result<()> {
     for table in tables {
         let Some(upsert) = &table.upsert else { continue };
         let what = format!("cannot create a temporary table for the upsert table={}", table.name);

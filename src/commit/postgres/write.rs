@@ -47,6 +47,14 @@ pub(super) async fn rows(connection: &mut PgConnection, table: &Table, rows: &Ta
     rows_answer(&what, merged).await.map(drop)
 }
 
+/// Writes the rows of one table in a transaction that goes on: what an upsert's stage holds is taken out again.
+pub(in crate::commit) async fn add_rows(connection: &mut PgConnection, table: &Table, added: &TableRows) -> Result<()> {
+    rows(connection, table, added).await?;
+    let Some(upsert) = &table.upsert else { return Ok(()) };
+    let emptied = sqlx::raw_sql(AssertSqlSafe(upsert.empty_stage.as_str())).execute(connection);
+    answer("cannot empty a temporary table", emptied).await.map(drop)
+}
+
 /// Streams the chunks as they are: they are rows in the very form that COPY takes.
 async fn copy(connection: &mut PgConnection, what: &str, table: &Table, chunks: &[EncodedRows]) -> Result<u64> {
     let mut copy = answer(what, connection.copy_in_raw(&table.copy)).await?;

@@ -8,9 +8,9 @@ mod error;
 mod isolate;
 mod owner;
 mod schema;
-mod tables;
+pub(super) mod tables;
 mod user_code;
-mod write;
+pub(super) mod write;
 
 use std::{path::PathBuf, str::FromStr, time::Duration};
 

@@ -24,7 +24,7 @@ const PARAMETERS_MAX: usize = 32_766;
 
 /// An output table, ready to be written.
 #[derive(Debug, Clone)]
-pub(super) struct Table {
+pub(in crate::commit) struct Table {
     pub(super) name: String,
     pub(super) types: Vec<ColumnType>,
     not_null: Vec<bool>,
@@ -36,7 +36,7 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub(super) fn shape(&self) -> TableShape {
+    pub(in crate::commit) fn shape(&self) -> TableShape {
         let columns = self.types.iter().zip(&self.not_null);
         let columns =
             columns.map(|(column_type, not_null)| ColumnShape { column_type: *column_type, not_null: *not_null });
@@ -65,7 +65,7 @@ struct Found {
 }
 
 /// Checks all tables, making those that are missing and may be made.
-pub(super) async fn check(connection: &mut SqliteConnection, specs: &[TableSpec]) -> Result<Vec<Table>> {
+pub(in crate::commit) async fn check(connection: &mut SqliteConnection, specs: &[TableSpec]) -> Result<Vec<Table>> {
     let mut faults = Faults::default();
     let mut tables = Vec::new();
     for spec in specs {
@@ -84,7 +84,10 @@ async fn check_one(connection: &mut SqliteConnection, spec: &TableSpec, faults: 
     let mut found = columns_of(connection, spec).await?;
     if found.is_empty() && spec.create && faults.is_empty() {
         let failed = |error| sqlite_error(&format!("cannot create the table table={}", spec.table), error);
-        sqlx::raw_sql(AssertSqlSafe(create(spec))).execute(&mut *connection).await.map_err(failed)?;
+        sqlx::raw_sql(AssertSqlSafe(create(spec, "CREATE TABLE IF NOT EXISTS")))
+            .execute(&mut *connection)
+            .await
+            .map_err(failed)?;
         found = columns_of(connection, spec).await?;
     }
     if found.is_empty() {
@@ -234,7 +237,8 @@ fn declaration(column_type: ColumnType) -> &'static str {
     }
 }
 
-fn create(spec: &TableSpec) -> String {
+/// The statement that makes the table; `create` is how it begins.
+pub(in crate::commit) fn create(spec: &TableSpec, create: &str) -> String {
     let mut parts: Vec<String> = Vec::new();
     for column in &spec.columns {
         let not_null = if spec.key.contains(&column.name) { " NOT NULL" } else { "" };
@@ -244,7 +248,7 @@ fn create(spec: &TableSpec) -> String {
     if spec.mode == WriteMode::Upsert {
         parts.push(format!("PRIMARY KEY ({})", outputs::quoted_list(&spec.key)));
     }
-    format!("CREATE TABLE IF NOT EXISTS \"{}\" ({})", spec.table.table, parts.join(", "))
+    format!("{create} \"{}\" ({})", spec.table.table, parts.join(", "))
 }
 
 async fn has_unique_key(connection: &mut SqliteConnection, spec: &TableSpec, found: &[Found]) -> Result<bool> {

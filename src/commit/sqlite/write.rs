@@ -29,7 +29,7 @@ const FORGET_PER_BATCH: i64 = 50;
 const FORGET_EVERY: u64 = 10;
 
 /// Writes the rows of one table, a hundred to a statement.
-pub(super) async fn rows(connection: &mut SqliteConnection, table: &Table, rows: &TableRows) -> Result<()> {
+pub(in crate::commit) async fn rows(connection: &mut SqliteConnection, table: &Table, rows: &TableRows) -> Result<()> {
     let columns = table.types.len();
     let mut arguments = SqliteArguments::default();
     let mut waiting = 0;

@@ -3,13 +3,14 @@ use std::{fs, path::Path, process::Stdio};
 use super::{directstream, run};
 
 /// Every command there is, and whether it is one that runs, not one that only holds others.
-const COMMANDS: [(&[&str], bool); 11] = [
+const COMMANDS: [(&[&str], bool); 12] = [
     (&[], false),
     (&["demo"], true),
     (&["run"], true),
     (&["offsets"], false),
     (&["offsets", "show"], true),
     (&["batches"], true),
+    (&["verify"], true),
     (&["migrate"], false),
     (&["migrate", "up"], true),
     (&["migrate", "down"], true),

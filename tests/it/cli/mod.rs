@@ -5,6 +5,7 @@ mod job;
 mod life;
 mod looks;
 mod refused;
+mod verify;
 mod world;
 
 use std::process::{Command, Output};
