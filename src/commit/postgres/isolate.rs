@@ -1,7 +1,7 @@
 //! Slices of records in a PostgreSQL transaction, each inside a savepoint.
 
 use async_trait::async_trait;
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::PgConnection;
 
 use super::{
     super::{
@@ -55,20 +55,12 @@ struct Postgres<'c> {
 }
 
 impl Postgres<'_> {
-    /// The rows of one table; an upsert leaves its stage empty for the next slice.
-    async fn write_table(&mut self, table: &Table, rows: &TableRows) -> Result<()> {
-        write::rows(self.connection, table, rows).await?;
-        let Some(upsert) = &table.upsert else { return Ok(()) };
-        let empty = sqlx::raw_sql(AssertSqlSafe(upsert.empty_stage.as_str())).execute(&mut *self.connection);
-        answer(WHAT, empty).await.map(drop)
-    }
-
     /// Why the slice is refused, if it is; and the table that did, if it is known.
     async fn write_all(&mut self, rows: &[TableRows]) -> Result<Option<(Error, Option<String>)>> {
         for part in rows {
             let index = self.first_table + part.table;
             let table = self.tables.get(index).ok_or_else(tables::unknown)?;
-            match self.write_table(table, part).await {
+            match write::add_rows(self.connection, table, part).await {
                 Err(error) if error.is_about_rows() => {
                     let output = self.settings.tables.get(index).map(|spec| spec.table.to_string());
                     return Ok(Some((error, output)));

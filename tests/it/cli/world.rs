@@ -151,19 +151,6 @@ columns.id = {{ from = "value:/id", type = "bigint" }}
         }
     }
 
-    /// Runs statements on the store.
-    pub(super) async fn execute(&self, sql: &str) {
-        match &self.database {
-            Some(database) => database.execute(sql).await,
-            None => {
-                let url = format!("sqlite:{}", self.sqlite_file().display());
-                let mut connection = SqliteConnection::connect(&url).await.unwrap();
-                sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
-                connection.close().await.unwrap();
-            }
-        }
-    }
-
     /// Rows in the output table, records in the ledger, and committed offsets, each summed: equal in a consistent state of a
     /// topic without gaps.
     pub(super) async fn sums(&self) -> [i64; 3] {
