@@ -5,6 +5,7 @@ mod job;
 mod life;
 mod looks;
 mod refused;
+mod rivals;
 mod verify;
 mod world;
 
