@@ -1,5 +1,6 @@
 //! The program as a person or a script meets it: arguments, stdout, stderr, exit code.
 
+mod database;
 mod help;
 mod job;
 mod life;

@@ -30,6 +30,11 @@ impl World {
         Self::with(Some(fresh_database().await), partitions).await
     }
 
+    /// On a database of the test's own.
+    pub(super) async fn on(database: Database, partitions: i32) -> Self {
+        Self::with(Some(database), partitions).await
+    }
+
     pub(super) async fn sqlite(partitions: i32) -> Self {
         Self::with(None, partitions).await
     }
@@ -189,10 +194,15 @@ impl Running {
         self.child.try_wait().unwrap().is_some()
     }
 
-    /// Sends a signal, by its name without SIG.
+    /// Sends a signal, by its name without SIG. By the shell: a small system has no program for it.
     pub(super) fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([format!("-{name}"), self.id().to_string()]).status().unwrap();
+        let sent = Command::new("sh").args(["-c", &format!("kill -{name} {}", self.id())]).status().unwrap();
         assert!(sent.success());
+    }
+
+    /// What it told so far.
+    pub(super) fn told(&self) -> String {
+        fs::read_to_string(&self.stderr).unwrap()
     }
 
     /// Waits for its end: its exit code and what it told.

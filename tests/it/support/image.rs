@@ -4,7 +4,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use testcontainers::{
     CopyToContainer,
-    core::{ContainerPort, WaitFor},
+    core::{ContainerPort, Mount, WaitFor},
 };
 
 /// A server's image with its settings. Every published port gets a fixed host port (see [`super::Server`]).
@@ -23,6 +23,8 @@ pub(crate) struct Image {
     pub(crate) env_with_ports: BTreeMap<String, String>,
     pub(crate) hostname: Option<String>,
     pub(crate) network: Option<String>,
+    /// File systems in memory, of a few bytes: where, and how many.
+    pub(crate) small_disks: Vec<Mount>,
 }
 
 /// The image that `variable` names, or `default`.
@@ -49,6 +51,7 @@ impl Image {
             env_with_ports: BTreeMap::new(),
             hostname: None,
             network: None,
+            small_disks: Vec::new(),
         }
     }
 
@@ -69,6 +72,12 @@ impl Image {
 
     pub(crate) fn file(mut self, path: &str, content: impl Into<Vec<u8>>) -> Self {
         self.files.push(CopyToContainer::new(content.into(), path));
+        self
+    }
+
+    /// A file system of so many bytes, which everybody in the container may write to.
+    pub(crate) fn small_disk(mut self, path: &str, bytes: i64) -> Self {
+        self.small_disks.push(Mount::tmpfs_mount(path).with_size_bytes(bytes).with_mode(0o1777));
         self
     }
 
@@ -160,6 +169,10 @@ impl testcontainers::Image for Image {
 
     fn env_vars(&self) -> impl IntoIterator<Item = (impl Into<Cow<'_, str>>, impl Into<Cow<'_, str>>)> {
         &self.env
+    }
+
+    fn mounts(&self) -> impl IntoIterator<Item = &Mount> {
+        &self.small_disks
     }
 
     fn copy_to_sources(&self) -> impl IntoIterator<Item = &CopyToContainer> {
