@@ -17,6 +17,7 @@ pub mod clock;
 pub mod commit;
 pub mod config;
 mod error;
+mod failpoint;
 pub mod kafka;
 pub mod plan;
 pub mod read;

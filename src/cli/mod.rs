@@ -28,6 +28,7 @@ use clap::Parser;
 use crate::{
     clock::SystemClock,
     error::{Error, ErrorKind, Result},
+    failpoint,
     report::{LogSettings, Terminal, init_logs, printable, shortened},
 };
 use args::{Arguments, Command, MigrateCommand, OffsetsCommand};
@@ -71,6 +72,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         let thread = thread.name().unwrap_or("unnamed");
         to_stderr(&format!("panic: {} thread={thread} at={place}", panic_text(panic.payload())));
     }));
+    let _faults = failpoint::arm();
     // The hook has told of the panic.
     let ended = catch_unwind(AssertUnwindSafe(|| start(arguments)));
     let code = match ended {

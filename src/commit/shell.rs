@@ -13,6 +13,7 @@ use super::{
 use crate::{
     clock::Clock,
     error::{Error, ErrorKind, Result, Stage},
+    failpoint,
     types::BatchCommit,
 };
 
@@ -194,9 +195,12 @@ impl Shell {
                 | Command::Advance(_)
                 | Command::Commit
         );
-        match self.perform(command).await {
+        match self.perform_under_fire(command).await {
             Ok(event) => event,
             Err(error) => {
+                if command == Command::Commit && failpoint::mutant("unknown_is_done") {
+                    return Event::Committed;
+                }
                 let kind = error.kind();
                 tracing::warn!(application = self.application, error = error.chain(), ?command, "the store failed");
                 if error.kind() == ErrorKind::Unavailable {
@@ -212,6 +216,18 @@ impl Shell {
         }
     }
 
+    /// With the tests' faults on both sides: before anything is done, and when it is done and the answer not heard yet.
+    async fn perform_under_fire(&mut self, command: Command) -> Result<Event> {
+        if !failpoint::ON {
+            return self.perform(command).await;
+        }
+        let arrow = arrow(command);
+        failpoint::hit(&format!("commit::before_{arrow}"))?;
+        let event = self.perform(command).await?;
+        failpoint::hit(&format!("commit::after_{arrow}"))?;
+        Ok(event)
+    }
+
     async fn perform(&mut self, command: Command) -> Result<Event> {
         let store = &mut self.store;
         Ok(match command {
@@ -225,6 +241,7 @@ impl Shell {
                 Blockable::Done(term) => Event::TookOver(term),
                 Blockable::Blocked => Event::Blocked,
             },
+            Command::Settle if failpoint::mutant("unknown_is_failed") => Event::Settled(self.state.term()),
             Command::Settle => match store.settle().await? {
                 Blockable::Done(term) => Event::Settled(term),
                 Blockable::Blocked => Event::Blocked,
@@ -248,16 +265,31 @@ impl Shell {
         let store = &mut self.store;
         Ok(match (command, &mut self.job) {
             (Command::Begin, _) => {
+                if let Some(Job::Batch(batch)) = &mut self.job
+                    && failpoint::mutant("dead_letter_outside_transaction")
+                {
+                    let mut letters = letters_alone(batch);
+                    store.begin().await?;
+                    store.write(&mut letters).await?;
+                    store.commit().await?;
+                }
                 store.begin().await?;
                 Event::Begun
             }
+            (Command::Lock(_), _) if failpoint::mutant("epoch_before_transaction") => Event::Locked(true),
             (Command::Lock(term), _) => Event::Locked(store.lock(term).await?),
             (Command::Write, Some(Job::Batch(batch))) => {
                 store.write(batch).await?;
                 Event::Wrote
             }
             (Command::Write, Some(Job::Positions(_))) => Event::Wrote,
-            (Command::MoveOffsets, Some(Job::Batch(batch))) => Event::Moved(store.move_offsets(batch).await?),
+            (Command::MoveOffsets, Some(Job::Batch(batch))) => {
+                if failpoint::mutant("offsets_in_second_transaction") {
+                    store.commit().await?;
+                    store.begin().await?;
+                }
+                Event::Moved(store.move_offsets(batch).await?)
+            }
             (Command::MoveOffsets, Some(Job::Positions(positions))) => {
                 Event::Moved(store.first_positions(positions).await?)
             }
@@ -375,5 +407,43 @@ impl Shell {
         };
         self.health.send_replace(StoreHealth::Ended(error.kind(), error.chain()));
         Err(error)
+    }
+}
+
+/// The dead letters taken out of a batch: for a mutant that writes them in a transaction of their own.
+fn letters_alone(batch: &mut BatchCommit) -> BatchCommit {
+    BatchCommit {
+        batch_seq: batch.batch_seq,
+        batch_time: batch.batch_time,
+        ranges: Vec::new(),
+        tables: Vec::new(),
+        dead_letters: std::mem::take(&mut batch.dead_letters),
+        lost_ranges: Vec::new(),
+        user_code: Vec::new(),
+        isolating: None,
+        processing_started_ms: batch.processing_started_ms,
+    }
+}
+
+/// What a command's failpoints are called after.
+const fn arrow(command: Command) -> &'static str {
+    match command {
+        Command::Connect => "connect",
+        Command::Disconnect => "disconnect",
+        Command::Prepare => "prepare",
+        Command::Look => "look",
+        Command::TakeOver(..) => "take_over",
+        Command::Settle => "settle",
+        Command::Beat(_) => "beat",
+        Command::Release(_) => "release",
+        Command::Begin => "begin",
+        Command::Lock(_) => "lock",
+        Command::Write => "write",
+        Command::MoveOffsets => "move_offsets",
+        Command::Advance(_) => "advance",
+        Command::Commit => "commit",
+        Command::Rollback => "rollback",
+        Command::Sleep(_) => "sleep",
+        Command::Report(_) => "report",
     }
 }

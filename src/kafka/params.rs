@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use super::ffi::{Client, CreateError};
-use crate::error::{Error, Result, Stage};
+use crate::{
+    error::{Error, Result, Stage},
+    failpoint,
+};
 
 /// Which records are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -267,7 +270,7 @@ impl KafkaProperties {
             ("group.id", self.application.as_str()),
             ("enable.auto.commit", "false"),
             ("enable.auto.offset.store", "false"),
-            ("auto.offset.reset", "error"),
+            ("auto.offset.reset", if failpoint::mutant("reset_latest") { "latest" } else { "error" }),
             ("allow.auto.create.topics", "false"),
             ("isolation.level", isolation.as_str()),
             ("enable.partition.eof", "true"),

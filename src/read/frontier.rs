@@ -19,6 +19,8 @@
 
 use std::collections::VecDeque;
 
+use crate::failpoint;
+
 /// Records of one partition whose offsets ascend.
 pub(super) trait Run: Sized {
     /// The lowest and the highest offset; `None` if there are no records.
@@ -109,7 +111,7 @@ impl<R: Run> Frontier<R> {
     /// The client's position, asked after the pop.
     pub(super) fn position(&mut self, position: Option<i64>) {
         if let Some(position) = position
-            && position > self.poison
+            && (position > self.poison || failpoint::mutant("position_without_poison"))
             && position > self.frontier
         {
             self.frontier = position;

@@ -9,6 +9,7 @@ use std::{
 use super::ReadRanges;
 use crate::{
     error::{Error, Stage},
+    failpoint,
     types::{Chunk, Compute, Flow, OffsetRange, RangeCounts, Record, ShuffleStage, Stop, Task},
 };
 
@@ -94,7 +95,9 @@ impl KafkaRdd {
             if self.keep_chunks {
                 keep.push(Arc::clone(&chunk));
             }
-            each(chunk)
+            each(chunk)?;
+            // In the middle of a range: one chunk of it has gone through the user's operations.
+            failpoint::hit("read::chunk").map_or_else(|error| Flow::Break(Stop::Failed(error)), Flow::Continue)
         });
         let counts = match read {
             Ok(counts) => counts,

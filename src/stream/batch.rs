@@ -10,6 +10,7 @@ use super::driver::Place;
 use crate::{
     clock::Clock,
     error::{Error, Result, Stage},
+    failpoint,
     plan::{Plan, PlannedRange},
     read::{DirectReader, KafkaRdd, ReadRanges},
     report::{OutputOperationInfo, Reporter},
@@ -68,6 +69,7 @@ pub(super) struct Processed {
 impl Workshop {
     /// Reads the ranges and computes what the transactional outputs will write. Nothing is written.
     pub(super) fn process(&self, assignment: &Assignment) -> Result<Processed> {
+        failpoint::hit("plan::done")?;
         let ranges = &assignment.batch.ranges;
         let epochs = assignment.leader_epochs();
         let epoch_of = |topic_partition: &TopicPartition| epochs.get(topic_partition).copied();
@@ -81,6 +83,7 @@ impl Workshop {
         let (prepared, isolating) = self.prepare(&scope, &mut operations)?;
         // Offsets are committed for all records, so all of them must have been there, also where no output asked.
         self.runner.run(ranges.len(), &|partition| records.complete(partition, &assignment.task).map(|_| ()))?;
+        failpoint::hit("transform::done")?;
         let ranges = committed_ranges(&assignment.plan, &records.counts())?;
         let commit = BatchCommit {
             batch_seq: assignment.batch.batch_seq,

@@ -17,6 +17,7 @@ use crate::{
     commit::{Committer, StoreHealth, StoredPosition},
     config::{OnDataLoss, StreamConfig},
     error::{Error, ErrorKind, Result, Stage},
+    failpoint,
     kafka::TopicAnswer,
     plan::{Answers, Limits, Plan, Rates, RecordSize, Review, Silence, Timing, Tracked, plan_batch, reached, review},
     report::{
@@ -519,6 +520,7 @@ impl Driver {
                 Err(error)
             }
             Ok(Settled::Committed(commit)) => {
+                failpoint::hit("stream::acknowledge")?;
                 self.conflicts = 0;
                 for range in progress.batch.ranges.iter() {
                     if let Some(place) = self.places.get_mut(&range.topic_partition) {

@@ -9,6 +9,7 @@ use crate::{
     clock::Clock,
     commit::{Commit, CommitOutcome, Committer, StoredPosition},
     error::{Error, Result},
+    failpoint,
     report::{BatchCounts, BatchProgress},
     types::BatchCommit,
 };
@@ -77,6 +78,7 @@ async fn commit_with_retries(
     patience: Patience,
     mut stop: watch::Receiver<bool>,
 ) -> Result<Settled> {
+    failpoint::hit("stream::hand_over")?;
     let started = patience.clock.monotonic();
     for attempt in 1_u32.. {
         match committer.commit(batch).await? {

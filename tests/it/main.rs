@@ -11,6 +11,7 @@
 
 mod cli;
 mod examples;
+mod fire;
 mod main_job;
 mod reader;
 mod servers;

@@ -30,7 +30,8 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind, Result},
-    types::{BatchCommit, BatchTime, Offset, TopicId, TopicPartition},
+    failpoint,
+    types::{BatchCommit, BatchTime, Offset, TableRows, TopicId, TopicPartition},
 };
 
 /// A PostgreSQL database as a [`Store`].
@@ -82,8 +83,9 @@ impl PostgresStore {
 }
 
 async fn prepare(connection: &mut PgConnection, settings: &StoreSettings) -> Result<Vec<Table>> {
-    const REGISTER: &str =
-        "INSERT INTO directstream.applications (application) VALUES ($1) ON CONFLICT (application) DO NOTHING";
+    // A row that is there is not tried to insert: that would wait for an owner that stands still in its transaction.
+    const REGISTER: &str = "INSERT INTO directstream.applications (application) SELECT $1 WHERE NOT EXISTS \
+         (SELECT FROM directstream.applications WHERE application = $1) ON CONFLICT (application) DO NOTHING";
     schema::bring_up(connection, settings.migrate).await?;
     let tables = tables::check(connection, &settings.tables).await?;
     tables::create_stages(connection, &tables).await?;
@@ -130,6 +132,11 @@ async fn lock(connection: &mut PgConnection, settings: &StoreSettings, term: Ter
     answer("cannot lock the application's row", row).await.map(|row| row.is_some())
 }
 
+async fn table_rows(connection: &mut PgConnection, tables: &[Table], rows: &TableRows) -> Result<()> {
+    write::rows(connection, tables.get(rows.table).ok_or_else(tables::unknown)?, rows).await?;
+    failpoint::hit("commit::mid_write")
+}
+
 async fn write_all(
     connection: &mut PgConnection,
     settings: &StoreSettings,
@@ -139,13 +146,13 @@ async fn write_all(
     let isolating_from = batch.isolating.as_ref().map_or(usize::MAX, |isolating| isolating.first_table);
     let (before, after): (Vec<_>, Vec<_>) = batch.tables.iter().partition(|rows| rows.table < isolating_from);
     for rows in before {
-        write::rows(connection, tables.get(rows.table).ok_or_else(tables::unknown)?, rows).await?;
+        table_rows(connection, tables, rows).await?;
     }
     if let Some(isolating) = &mut batch.isolating {
         isolating.isolated = isolate::run(connection, settings, tables, batch.batch_seq, isolating).await?;
     }
     for rows in after {
-        write::rows(connection, tables.get(rows.table).ok_or_else(tables::unknown)?, rows).await?;
+        table_rows(connection, tables, rows).await?;
     }
     user_code::run(connection, &settings.application, batch).await?;
     write::dead_letters(connection, &settings.application, batch.batch_seq, &batch.dead_letters).await?;
@@ -257,7 +264,10 @@ impl Store for PostgresStore {
 
     async fn write(&mut self, batch: &mut BatchCommit) -> Result<()> {
         let mut session = self.take()?;
-        let done = write_all(&mut session.connection, &self.settings, &self.tables, batch).await;
+        let mut done = write_all(&mut session.connection, &self.settings, &self.tables, batch).await;
+        if failpoint::mutant("error_swallowed") {
+            done = Ok(());
+        }
         self.keep(session, done)
     }
 

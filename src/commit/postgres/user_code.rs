@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind, Result},
+    failpoint,
     types::{
         BatchCommit, BatchInfo, BatchTransaction, Cell, ColumnType, EncodedRows, Field, RowReader, RowWriter,
         TransactionSql, Value,
@@ -37,8 +38,10 @@ pub(super) async fn run(connection: &mut PgConnection, application: &str, batch:
     }
     let what = "cannot guard the transaction";
     answer(what, sqlx::raw_sql(DEFER).execute(&mut *connection)).await?;
-    let open = sqlx::query(OPEN).bind(signed(batch.batch_seq)).bind(application);
-    answer(what, open.execute(&mut *connection)).await?;
+    if !failpoint::mutant("no_open_seq") {
+        let open = sqlx::query(OPEN).bind(signed(batch.batch_seq)).bind(application);
+        answer(what, open.execute(&mut *connection)).await?;
+    }
     let info = BatchInfo {
         batch_seq: batch.batch_seq,
         batch_time: batch.batch_time,

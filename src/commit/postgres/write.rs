@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
+    failpoint,
     types::{BatchCommit, CommittedRange, DeadLetter, EncodedRows, TableRows, TopicId, TopicPartition, rows::rfc3339},
 };
 
@@ -169,7 +170,8 @@ async fn move_known(connection: &mut PgConnection, application: &str, ranges: &[
     if ranges.is_empty() {
         return Ok(true);
     }
-    let update = sqlx::query(MOVE)
+    let checked = "AND stored.until_offset = moved.expected";
+    let update = sqlx::query(failpoint::statement(MOVE, "no_offset_check", (checked, "")))
         .bind(application)
         .bind(ranges.iter().map(|moved| moved.range.topic().to_owned()).collect::<Vec<_>>())
         .bind(ranges.iter().map(|moved| moved.range.partition()).collect::<Vec<_>>())
@@ -321,8 +323,10 @@ pub(super) async fn advance(
          last_batch_time = timestamptz 'epoch' + $5 * interval '1 millisecond', open_seq = NULL, \
          seen_at = clock_timestamp() WHERE application = $1 AND epoch = $2 AND owner = $3::uuid AND batch_seq = $6 \
          AND open_seq IS NOT DISTINCT FROM $7";
-    let open = (!batch.user_code.is_empty()).then(|| signed(batch.batch_seq));
-    let update = sqlx::query(ADVANCE)
+    let guarded = !batch.user_code.is_empty() && !failpoint::mutant("no_open_seq");
+    let open = guarded.then(|| signed(batch.batch_seq));
+    let unfenced = ("epoch = $2 AND owner = $3::uuid AND batch_seq = $6", "epoch >= $2 AND $3 <> '' AND $6 >= 0");
+    let update = sqlx::query(failpoint::statement(ADVANCE, "epoch_before_transaction", unfenced))
         .bind(&settings.application)
         .bind(signed(term.epoch))
         .bind(settings.owner.to_string())

@@ -14,6 +14,8 @@
 //! * I7, fenced is terminal: `Phase::Ended` answers every event with nothing.
 
 mod batch;
+#[cfg(test)]
+mod model;
 mod start;
 #[cfg(test)]
 mod tests;

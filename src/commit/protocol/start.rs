@@ -110,8 +110,9 @@ fn resolve(mut state: State, term: Term, doubt: Option<Doubt>, grounds: Option<G
             if stored < known {
                 return state.end(End::WentBack { stored, known });
             }
-            // Taken from another owner on another timeline: a batch of this number may be that owner's.
-            let others = grounds.is_some_and(|grounds| grounds != Grounds::Ours);
+            // Taken from another owner on another timeline: a batch of this number may be that owner's. Also where the row
+            // is ours by now: then it is by a takeover in this doubt whose answer was lost.
+            let others = grounds.is_some();
             match doubt.work {
                 _ if stored > known && others => return state.end(End::Fenced),
                 Some(Work::Batch(seq)) if stored == seq => Report::Committed { resolved: true },

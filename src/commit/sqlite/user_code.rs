@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind, Result},
+    failpoint,
     types::{BatchCommit, BatchInfo, BatchTransaction, Cell, TransactionSql, Value, rows::rfc3339},
 };
 
@@ -27,12 +28,10 @@ pub(super) async fn run(connection: &mut SqliteConnection, application: &str, ba
     if batch.user_code.is_empty() {
         return Ok(());
     }
-    sqlx::query(OPEN)
-        .bind(signed(batch.batch_seq))
-        .bind(application)
-        .execute(&mut *connection)
-        .await
-        .map_err(|error| sqlite_error("cannot guard the transaction", error))?;
+    if !failpoint::mutant("no_open_seq") {
+        let open = sqlx::query(OPEN).bind(signed(batch.batch_seq)).bind(application);
+        open.execute(&mut *connection).await.map_err(|error| sqlite_error("cannot guard the transaction", error))?;
+    }
     let info = BatchInfo {
         batch_seq: batch.batch_seq,
         batch_time: batch.batch_time,

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
+    failpoint,
     types::{BatchCommit, DeadLetter, Field, RowReader, TableRows, TopicId, rows::rfc3339},
 };
 
@@ -178,7 +179,9 @@ pub(super) async fn move_offsets(
         }
     }
     for moved in &batch.ranges {
-        let query = sqlx::query(if moved.expected.is_some() { MOVE } else { INSERT })
+        let checked = "AND until_offset = $7";
+        let statement = if moved.expected.is_some() { MOVE } else { INSERT };
+        let query = sqlx::query(failpoint::statement(statement, "no_offset_check", (checked, "")))
             .bind(moved.range.until_offset.get())
             .bind(text_of(moved.topic_id.as_ref()))
             .bind(moved.counts.leader_epoch)
@@ -279,8 +282,10 @@ pub(super) async fn advance(
          seen_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now') \
          WHERE application = $3 AND epoch = $4 AND owner = $5 AND batch_seq = $6 AND open_seq IS $7";
     let (epoch, batch_seq) = signed_term(term);
-    let open = (!batch.user_code.is_empty()).then(|| signed(batch.batch_seq));
-    let done = sqlx::query(ADVANCE)
+    let guarded = !batch.user_code.is_empty() && !failpoint::mutant("no_open_seq");
+    let open = guarded.then(|| signed(batch.batch_seq));
+    let unfenced = ("epoch = $4 AND owner = $5 AND batch_seq = $6", "epoch >= $4 AND $5 <> '' AND $6 >= 0");
+    let done = sqlx::query(failpoint::statement(ADVANCE, "epoch_before_transaction", unfenced))
         .bind(signed(batch.batch_seq))
         .bind(time("batch_time", batch.batch_time.as_ms())?)
         .bind(&settings.application)

@@ -2,12 +2,9 @@
 //!
 //! The same test is the long storm: `scripts/storm` runs it with more records and kills.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
-use super::{
-    process::Process,
-    tables::{Event, Tables},
-};
+use super::{process::Process, recount::Recount, tables::Tables};
 use crate::support::{End, Kafka, kafka::Record, record, shared_kafka, wait_for};
 
 const PARTITIONS: i64 = 8;
@@ -53,8 +50,8 @@ async fn survive(tables: Tables) {
 
     let folder = tempfile::tempdir().unwrap();
     let job = job_file(folder.path().join("job.toml"), &kafka, &topic, &tables, records);
-    let ends = ends(&kafka, &topic).await;
-    let total = u64::try_from(ends.values().sum::<i64>()).unwrap();
+    let recount = Recount::of(&kafka, &topic, PARTITIONS).await;
+    let total = u64::try_from(recount.end()).unwrap();
     let (mut hits, mut early) = (0, false);
     for kill in 0..kills {
         // Somewhere in the kill-th of even parts, the last two of which are left for the end.
@@ -78,7 +75,8 @@ async fn survive(tables: Tables) {
     }
     assert!(hits * 2 >= kills && (early || kills == 0), "{hits} of {kills} kills fell while work was left");
     assert_eq!(Process::run(&job, &["--until-latest"]).code(Duration::from_secs(300)).await, 0);
-    compare(&kafka, &topic, &tables, &ends).await;
+    recount.compare(&tables).await;
+    eprintln!("{} rows equal Kafka; 0 missing, 0 doubled", recount.rows());
 }
 
 /// Numbered records: each user's in one partition, some plain and some in transactions of which a tenth abort.
@@ -157,69 +155,4 @@ n = {{ from = "one", type = "bigint", merge = "add" }}
     );
     std::fs::write(&path, text).unwrap();
     path
-}
-
-/// The stable end of each partition.
-async fn ends(kafka: &Kafka, topic: &str) -> BTreeMap<i64, i64> {
-    let mut ends = BTreeMap::new();
-    for partition in 0..PARTITIONS {
-        ends.insert(partition, kafka.offsets(topic, i32::try_from(partition).unwrap()).await.1);
-    }
-    ends
-}
-
-/// The tables against another client's reading of the topic.
-async fn compare(kafka: &Kafka, topic: &str, tables: &Tables, ends: &BTreeMap<i64, i64>) {
-    let (mut events, mut latest, mut totals) = (Vec::new(), BTreeMap::new(), BTreeMap::<String, (i64, i64)>::new());
-    for seen in kafka.recount(topic).await {
-        let value: serde_json::Value = serde_json::from_str(&seen.value.unwrap()).unwrap();
-        let (id, amount) = (value["id"].as_i64().unwrap(), value["amount"].as_i64().unwrap());
-        let user = value["user"].as_str().unwrap().to_owned();
-        let total = totals.entry(user.clone()).or_default();
-        *total = (total.0 + amount, total.1 + 1);
-        latest.insert(user.clone(), id);
-        events.push((i64::from(seen.partition), seen.offset, id, user, amount));
-    }
-    let found = tables.events().await;
-    let (missing, doubled) = difference(&events, &found);
-    assert_eq!((missing, doubled), (0, 0), "missing and doubled rows of {}", events.len());
-    assert_eq!(tables.totals().await, totals);
-    assert_eq!(tables.latest().await, latest);
-    contiguous(tables, ends, events.len()).await;
-    eprintln!("{} rows equal Kafka; 0 missing, 0 doubled", events.len());
-}
-
-/// How many of the sorted `expected` rows are not among the sorted `found` ones, and how many found ones are too many.
-fn difference(expected: &[Event], found: &[Event]) -> (usize, usize) {
-    let mut counts = BTreeMap::<&Event, i64>::new();
-    expected.iter().for_each(|row| *counts.entry(row).or_default() += 1);
-    found.iter().for_each(|row| *counts.entry(row).or_default() -= 1);
-    (counts.values().filter(|n| **n > 0).count(), counts.values().filter(|n| **n < 0).count())
-}
-
-/// I3: batches without a hole, ranges that continue one another, up to the topic's end; every offset a record or a gap.
-async fn contiguous(tables: &Tables, ends: &BTreeMap<i64, i64>, rows: usize) {
-    let mut at = BTreeMap::new();
-    let mut last = 0;
-    let (mut records, mut batches) = (0, 0);
-    for (seq, partition, from, until, found, gaps) in tables.ranges().await {
-        assert_eq!(at.insert(partition, until).unwrap_or(0), from, "batch {seq}, partition {partition}");
-        assert!(seq == last || seq == last + 1, "no batch between {last} and {seq}");
-        assert_eq!(found + gaps, until - from, "batch {seq}, partition {partition}");
-        batches += seq - last;
-        last = seq;
-        records += found;
-    }
-    assert_eq!(usize::try_from(records).unwrap(), rows);
-    assert_eq!(&at, ends);
-    assert_eq!(&tables.offsets().await, ends);
-    assert!(batches > 1, "one batch only: nothing was interrupted");
-}
-
-#[test]
-fn the_comparison_sees_a_missing_and_a_doubled_row() {
-    let row = |offset| (0, offset, offset, "user".to_owned(), 1);
-    assert_eq!(difference(&[row(0), row(1)], &[row(0), row(1)]), (0, 0));
-    assert_eq!(difference(&[row(0), row(1)], &[row(0)]), (1, 0));
-    assert_eq!(difference(&[row(0)], &[row(0), row(0)]), (0, 1));
 }

@@ -5,5 +5,6 @@ mod demo;
 mod kills;
 mod moved_offsets;
 mod partitions;
-mod process;
-mod tables;
+pub(crate) mod process;
+pub(crate) mod recount;
+pub(crate) mod tables;

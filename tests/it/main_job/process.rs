@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use crate::support::wait_for;
+use crate::support::{wait_for, wait_until};
 
 /// A process of `directstream run`. Dropped, it is killed.
 pub(crate) struct Process {
@@ -20,6 +20,37 @@ impl Process {
         command.arg("run").arg(job).args(arguments).env("DIRECTSTREAM_LOG", "warn");
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
         Self { child }
+    }
+
+    /// The same with faults: `FAILPOINTS` of the program, which says in `log` (its stderr) that one fired.
+    pub(crate) fn under_fire(job: &Path, arguments: &[&str], failpoints: &str, log: &Path) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_directstream"));
+        command.arg("run").arg(job).args(arguments).env("DIRECTSTREAM_LOG", "warn").env("FAILPOINTS", failpoints);
+        let log = std::fs::File::create(log).unwrap();
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        Self { child }
+    }
+
+    /// Waits until it is stopped by SIGSTOP.
+    pub(crate) async fn stopped(&mut self, limit: Duration) {
+        let stat = format!("/proc/{}/stat", self.child.id());
+        wait_until("the program is stopped", limit, async || {
+            // "pid (command) state ..."
+            let stat = std::fs::read_to_string(&stat).unwrap_or_default();
+            stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+        })
+        .await;
+    }
+
+    /// Lets it go on after SIGSTOP.
+    pub(crate) fn go_on(&self) {
+        let done = Command::new("sh").args(["-c", &format!("kill -CONT {}", self.child.id())]).status().unwrap();
+        assert!(done.success());
+    }
+
+    /// Waits for its end, whatever it is.
+    pub(crate) async fn end(mut self, limit: Duration) -> ExitStatus {
+        wait_for("the program ends", limit, async || self.ended()).await
     }
 
     /// Whether it ended by itself, and how.

@@ -116,6 +116,22 @@ impl Tables {
         self.rows(format!("SELECT {columns} FROM {table} ORDER BY batch_seq, partition")).await.unwrap()
     }
 
+    /// Partition and offset of every dead letter, sorted.
+    pub(crate) async fn dead_letters(&self) -> Vec<(i64, i64)> {
+        let table = self.own("dead_letters");
+        let sql = format!("SELECT CAST(partition AS bigint), \"offset\" FROM {table} ORDER BY partition, \"offset\"");
+        self.rows(sql).await.unwrap()
+    }
+
+    /// Records that were committed under the last epoch that committed any: by the process that finished the work.
+    pub(crate) async fn committed_last(&self) -> i64 {
+        let table = self.own("batches");
+        let sql = format!(
+            "SELECT CAST(coalesce(sum(records), 0) AS bigint) FROM {table} WHERE epoch = (SELECT max(epoch) FROM {table})"
+        );
+        self.rows::<(i64,)>(sql).await.unwrap()[0].0
+    }
+
     /// The stored offsets by partition.
     pub(crate) async fn offsets(&self) -> BTreeMap<i64, i64> {
         let sql = format!("SELECT CAST(partition AS bigint), until_offset FROM {}", self.own("offsets"));

@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::sync::watch;
 
 use super::{
-    cutter::Cutter,
+    cutter::{Cutter, Fault},
     world::{World, append, batch, column, committed, line_batch, line_rows, lines, moved, position, refused},
 };
 use directstream::types::ColumnType;
@@ -53,6 +53,51 @@ async fn a_lost_answer_to_commit_is_resolved_both_ways() {
     assert_eq!(world.number("SELECT count(DISTINCT id) FROM lines").await, 100);
     assert_eq!(world.count("directstream.batches").await, 10);
     committer.stop().await;
+}
+
+#[tokio::test]
+async fn a_reset_connection_and_a_late_answer_to_commit_are_told_right() {
+    let (world, cutter, settings) = cut_at(b"COMMIT\0").await;
+    let (committer, recovered) = world.try_start(settings).await.unwrap();
+    committer.initialize_positions(vec![position(0, 0)]).await.unwrap();
+    let shape = &recovered.tables[0];
+    for (seq, turn) in (1..).zip(0..6_i64) {
+        let reset = turn % 2 == 0;
+        cutter.arm(if reset { Fault::ResetAfter } else { Fault::Late(Duration::from_millis(1_500)) });
+        let done = committed(committer.commit(line_batch(shape, seq, turn * 10, turn * 10 + 10)).await.unwrap());
+        assert_eq!(done.resolved, reset);
+    }
+    assert_eq!(cutter.cuts(), 6);
+    assert_eq!(world.count("lines").await, 60);
+    assert_eq!(world.number("SELECT count(DISTINCT id) FROM lines").await, 60);
+    committer.stop().await;
+}
+
+/// Nobody says that the connection is gone: the answer is waited for no longer than half a minute, and then settled.
+#[tokio::test]
+async fn a_connection_that_falls_silent_at_commit_is_given_up_and_settled() {
+    let case = async |fault| {
+        let (world, cutter, settings) = cut_at(b"COMMIT\0").await;
+        let (committer, recovered) = world.try_start(settings).await.unwrap();
+        committer.initialize_positions(vec![position(0, 0)]).await.unwrap();
+        let shape = &recovered.tables[0];
+        cutter.arm(fault);
+        let start = Instant::now();
+        let outcome = committer.commit(line_batch(shape, 1, 0, 10)).await.unwrap();
+        let took = start.elapsed();
+        eprintln!("{fault:?}: settled after {took:?}");
+        assert!(took < Duration::from_secs(45), "{took:?}");
+        if fault == Fault::SilentAfter {
+            assert!(committed(outcome).resolved);
+        } else {
+            refused(outcome);
+            committed(committer.commit(line_batch(shape, 1, 0, 10)).await.unwrap());
+        }
+        committed(committer.commit(line_batch(shape, 2, 10, 20)).await.unwrap());
+        assert_eq!((cutter.cuts(), world.count("lines").await), (1, 20));
+        committer.stop().await;
+    };
+    tokio::join!(case(Fault::SilentBefore), case(Fault::SilentAfter));
 }
 
 #[tokio::test]

@@ -1,0 +1,147 @@
+//! The topic that all faults are tried on, and one store's job over it.
+
+use std::{fmt::Write as _, path::PathBuf, time::Duration};
+
+use tempfile::TempDir;
+use tokio::sync::OnceCell;
+
+use crate::{
+    main_job::{process::Process, recount::Recount, tables::Tables},
+    support::{Kafka, record, shared_kafka},
+};
+
+const PARTITIONS: i64 = 4;
+const RECORDS: i64 = 1200;
+const USERS: i64 = 40;
+/// One in so many is no JSON.
+const BAD_EVERY: i64 = 40;
+/// Offsets of a partition in one batch of 20 ms, so that there are 25 batches.
+const RATE_PER_SECOND: i64 = 600;
+/// How long a run may take on a busy machine.
+pub(crate) const LIMIT: Duration = Duration::from_secs(90);
+
+struct Topic {
+    kafka: Kafka,
+    name: String,
+    recount: Recount,
+}
+
+/// Produced and recounted once: the topic stays as it is.
+async fn topic() -> &'static Topic {
+    static TOPIC: OnceCell<Topic> = OnceCell::const_new();
+    let make = async || {
+        let kafka = shared_kafka().await;
+        let name = kafka.topic(i32::try_from(PARTITIONS).unwrap()).await;
+        let numbered = |id: i64| {
+            let user = id * 7919 % USERS;
+            let value = if id % BAD_EVERY == 0 {
+                format!("no JSON {id}")
+            } else {
+                format!(r#"{{"id":{id},"user":"user-{user}","amount":{}}}"#, id % 97)
+            };
+            record(value).partition(i32::try_from(user % PARTITIONS).unwrap())
+        };
+        kafka.produce(&name, (0..RECORDS).map(numbered).collect()).await;
+        let recount = Recount::of(&kafka, &name, PARTITIONS).await;
+        Topic { kafka, name, recount }
+    };
+    TOPIC.get_or_init(make).await
+}
+
+/// A job over the topic, into a store of its own.
+pub(crate) struct Field {
+    pub(crate) tables: Tables,
+    pub(crate) job: PathBuf,
+    topic: &'static Topic,
+    folder: TempDir,
+}
+
+impl Field {
+    pub(crate) async fn new(tables: Tables) -> Self {
+        let (topic, folder) = (topic().await, tempfile::tempdir().unwrap());
+        let job = folder.path().join("job.toml");
+        std::fs::write(&job, job_file(topic, &tables)).unwrap();
+        Self { tables, job, topic, folder }
+    }
+
+    pub(crate) async fn on(store: &str) -> Self {
+        Self::new(if store == "postgres" { Tables::postgres().await } else { Tables::sqlite() }).await
+    }
+
+    /// Starts the job with faults.
+    pub(crate) fn run(&self, failpoints: &str) -> Process {
+        Process::under_fire(&self.job, &["--until-latest"], failpoints, &self.log())
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.path().join("stderr.txt")
+    }
+
+    /// What the faulty run wrote to stderr.
+    pub(crate) fn said(&self) -> String {
+        std::fs::read_to_string(self.log()).unwrap()
+    }
+
+    /// A clean run finishes alone.
+    pub(crate) async fn finish(&self) {
+        assert_eq!(Process::run(&self.job, &["--until-latest"]).code(LIMIT).await, 0);
+    }
+
+    /// Every record is there once.
+    pub(crate) async fn compare(&self) {
+        self.topic.recount.compare(&self.tables).await;
+    }
+
+    /// All records of the topic.
+    pub(crate) fn records(&self) -> i64 {
+        self.topic.recount.end()
+    }
+}
+
+fn job_file(topic: &Topic, tables: &Tables) -> String {
+    let mut text = format!(
+        r#"name = "fire"
+[kafka]
+bootstrap_servers = "{}"
+topics = ["{}"]
+[stream]
+batch_interval = "20ms"
+max_rate_per_partition = {RATE_PER_SECOND}
+[input]
+on_error = "dead_letter"
+[store]
+url = "{}"
+[report]
+listen = "off"
+"#,
+        topic.kafka.brokers(),
+        topic.name,
+        tables.url(),
+    );
+    let columns = [
+        (
+            "events",
+            "",
+            "part = { from = \"partition\", type = \"bigint\" }\noff = { from = \"offset\", type = \"bigint\" }",
+        ),
+        ("latest", "mode = \"upsert\"\nkey = [\"usr\"]\n", ""),
+        (
+            "totals",
+            "mode = \"upsert\"\nkey = [\"usr\"]\n",
+            "n = { from = \"one\", type = \"bigint\", merge = \"add\" }",
+        ),
+    ];
+    for (table, mode, own) in columns {
+        let more = match table {
+            "events" => {
+                "id = { from = \"value:/id\", type = \"bigint\" }\namount = { from = \"value:/amount\", type = \"bigint\" }"
+            }
+            "latest" => "id = { from = \"value:/id\", type = \"bigint\" }",
+            _ => "total = { from = \"value:/amount\", type = \"bigint\", merge = \"add\" }",
+        };
+        let usr = "usr = { from = \"value:/user\", type = \"text\" }";
+        write!(text, "[[output]]\ntable = \"{table}\"\ncreate = true\n{mode}[output.columns]\n{own}\n{usr}\n{more}\n")
+            .unwrap();
+    }
+    text
+}
