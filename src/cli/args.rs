@@ -73,6 +73,13 @@ pub enum Command {
         directstream verify orders.toml --since 1000 --output json")]
     Verify(VerifyArgs),
 
+    /// List, show, replay or discard the records that were refused.
+    DeadLetters {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: DeadLettersCommand,
+    },
+
     /// Create, remove or look at the tables in which directstream keeps its offsets.
     Migrate {
         /// What to do with them.
@@ -180,6 +187,153 @@ pub struct VerifyArgs {
     /// Only the batches from this number on. Then rows too many cannot be told, only those that are missing.
     #[arg(long, default_value_t = 1, value_name = "BATCH", value_parser = clap::value_parser!(u64).range(1..))]
     pub since: u64,
+}
+
+/// `dead-letters ...`
+#[derive(Debug, Subcommand)]
+pub enum DeadLettersCommand {
+    /// List refused records: where they lie in Kafka, which step refused them, and why.
+    #[command(
+        after_help = "Example:\n  directstream dead-letters list orders.toml --topic orders --since 2026-01-31T00:00:00Z"
+    )]
+    List(DeadLettersListArgs),
+
+    /// Show a refused record with its key, value and headers.
+    #[command(after_help = "Example:\n  directstream dead-letters show orders.toml orders:0:4711")]
+    Show(DeadLettersShowArgs),
+
+    /// Write refused records into the tables after all, once what refused them is mended. A dry run unless --execute.
+    ///
+    /// The job may run meanwhile. A record's rows and the end of its dead letter are one transaction; what is refused again
+    /// stays. Replayed records count as later than all that the tables have: `last` takes their values.
+    #[command(after_help = "Example:\n  directstream dead-letters replay orders.toml --topic orders --execute")]
+    Replay(DeadLettersChangeArgs),
+
+    /// Delete refused records for good. A dry run unless --execute.
+    #[command(after_help = "Example:\n  directstream dead-letters discard orders.toml orders:0:4711 --execute")]
+    Discard(DeadLettersChangeArgs),
+}
+
+/// Which dead letters; without any of these, all of the job.
+#[derive(Debug, Clone, Args)]
+pub struct DeadLettersFilter {
+    /// Only this topic.
+    #[arg(long, value_name = "TOPIC")]
+    pub topic: Option<String>,
+
+    /// Only this partition.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
+    pub partition: Option<i32>,
+
+    /// Only those refused at this time or later, as in 2026-01-31T00:00:00Z.
+    #[arg(long, value_name = "TIME", value_parser = Milliseconds)]
+    pub since: Option<i64>,
+}
+
+/// `dead-letters list`
+#[derive(Debug, Clone, Args)]
+pub struct DeadLettersListArgs {
+    /// The job.
+    #[command(flatten)]
+    pub job: JobArgs,
+
+    /// Which.
+    #[command(flatten)]
+    pub filter: DeadLettersFilter,
+
+    /// How many at most, in the order of topic, partition and offset.
+    #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub limit: u32,
+}
+
+/// `dead-letters show`
+#[derive(Debug, Clone, Args)]
+pub struct DeadLettersShowArgs {
+    /// The job.
+    #[command(flatten)]
+    pub job: JobArgs,
+
+    /// Which one.
+    #[arg(value_name = "TOPIC:PARTITION:OFFSET", value_parser = PlaceOfRecord)]
+    pub place: RecordPlace,
+
+    /// How much of its key and of its value is shown, in bytes.
+    #[arg(long, default_value_t = 4_096, value_name = "N")]
+    pub bytes: usize,
+}
+
+/// `dead-letters replay` and `dead-letters discard`
+#[derive(Debug, Clone, Args)]
+#[command(group(clap::ArgGroup::new("which").required(true).multiple(true).args(["places", "topic", "partition", "since", "all"])))]
+pub struct DeadLettersChangeArgs {
+    /// The job.
+    #[command(flatten)]
+    pub job: JobArgs,
+
+    /// Which ones; several may be named.
+    #[arg(value_name = "TOPIC:PARTITION:OFFSET", value_parser = PlaceOfRecord, conflicts_with_all = ["topic", "partition", "since", "all"])]
+    pub places: Vec<RecordPlace>,
+
+    /// Which.
+    #[command(flatten)]
+    pub filter: DeadLettersFilter,
+
+    /// All of the job.
+    #[arg(long, conflicts_with_all = ["topic", "partition", "since"])]
+    pub all: bool,
+
+    /// Do it. Without this only the number is told.
+    #[arg(long)]
+    pub execute: bool,
+}
+
+/// Where a record lies in Kafka.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordPlace {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// The offset.
+    pub offset: i64,
+}
+
+/// Reads `TOPIC:PARTITION:OFFSET`.
+#[derive(Debug, Clone, Copy)]
+struct PlaceOfRecord;
+
+impl TypedValueParser for PlaceOfRecord {
+    type Value = RecordPlace;
+
+    fn parse_ref(&self, command: &clap::Command, _: Option<&Arg>, text: &OsStr) -> Result<RecordPlace, clap::Error> {
+        let place = || {
+            let mut parts = text.to_str()?.rsplitn(3, ':');
+            let (offset, partition, topic) = (parts.next()?, parts.next()?, parts.next()?);
+            let (partition, offset) = (partition.parse().ok()?, offset.parse().ok()?);
+            let named = !topic.is_empty() && partition >= 0 && offset >= 0;
+            named.then(|| RecordPlace { topic: topic.to_owned(), partition, offset })
+        };
+        place().ok_or_else(|| {
+            let told = "a record is named TOPIC:PARTITION:OFFSET, such as orders:0:4711";
+            command.clone().error(ErrorKind::ValueValidation, told)
+        })
+    }
+}
+
+/// Reads a time in RFC 3339 as milliseconds since 1970-01-01 UTC.
+#[derive(Debug, Clone, Copy)]
+struct Milliseconds;
+
+impl TypedValueParser for Milliseconds {
+    type Value = i64;
+
+    fn parse_ref(&self, command: &clap::Command, _: Option<&Arg>, text: &OsStr) -> Result<i64, clap::Error> {
+        let time = text.to_str().and_then(|text| text.parse::<jiff::Timestamp>().ok());
+        time.map(jiff::Timestamp::as_millisecond).ok_or_else(|| {
+            let told = "a time is RFC 3339 with an offset, such as 2026-01-31T00:00:00Z";
+            command.clone().error(ErrorKind::ValueValidation, told)
+        })
+    }
 }
 
 /// `migrate ...`

@@ -6,6 +6,7 @@ pub mod args;
 mod batches;
 mod check_config;
 mod console;
+mod dead_letters;
 mod demo;
 mod job;
 mod migrate;
@@ -31,7 +32,7 @@ use crate::{
     failpoint,
     report::{LogSettings, Terminal, init_logs, printable, shortened},
 };
-use args::{Arguments, Command, MigrateCommand, OffsetsCommand};
+use args::{Arguments, Command, DeadLettersCommand, MigrateCommand, OffsetsCommand};
 pub use console::{Console, Table};
 
 /// An error's line is cut there: a server may answer with a whole page.
@@ -110,6 +111,12 @@ async fn dispatch(command: Command, console: &Console) -> Result<CommandEnd> {
         Command::Offsets { command: OffsetsCommand::Show(args) } => offsets::show(args, console).await,
         Command::Batches(args) => batches::batches(args, console).await,
         Command::Verify(args) => verify::verify(args, console).await,
+        Command::DeadLetters { command: DeadLettersCommand::List(args) } => dead_letters::list(args, console).await,
+        Command::DeadLetters { command: DeadLettersCommand::Show(args) } => dead_letters::show(args, console).await,
+        Command::DeadLetters { command: DeadLettersCommand::Replay(args) } => dead_letters::replay(args, console).await,
+        Command::DeadLetters { command: DeadLettersCommand::Discard(args) } => {
+            dead_letters::discard(args, console).await
+        }
         Command::Migrate { command: MigrateCommand::Up(args) } => migrate::up(args, console).await,
         Command::Migrate { command: MigrateCommand::Down(args) } => migrate::down(args, console).await,
         Command::Migrate { command: MigrateCommand::Status(args) } => migrate::status(args, console).await,

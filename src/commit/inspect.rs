@@ -104,6 +104,7 @@ pub struct Inspector {
     application: String,
 }
 
+/// A connection to either store, for whoever is not the committer.
 #[derive(Debug)]
 pub(super) enum Link {
     Postgres(Box<PgConnection>),
@@ -122,6 +123,8 @@ macro_rules! fetch {
     };
 }
 
+pub(super) use fetch;
+
 type ApplicationRow = (
     i64,
     i64,
@@ -138,6 +141,18 @@ type PositionRow = (String, i32, i64, Option<String>, Option<i32>);
 type BatchRow = (i64, i64, i64, i64, i64, i64, i64, i64, i64, i64, i64, String);
 type LossRow = (i64, String, i32, i64, Option<i64>);
 type RangeRow = (i64, String, i32, i64, i64, i64, i64, i64, i64, Option<String>, Option<i32>);
+
+impl Link {
+    /// An expression for milliseconds since 1970-01-01 UTC.
+    pub(super) fn ms(&self, column: &str) -> String {
+        match self {
+            Self::Postgres(_) => format!("(extract(epoch FROM {column}) * 1000)::bigint"),
+            Self::Sqlite(_) => {
+                format!("(CAST(strftime('%s', {column}) AS INTEGER) * 1000 + CAST(substr({column}, 21, 3) AS INTEGER))")
+            }
+        }
+    }
+}
 
 impl Inspector {
     /// Connects; changes nothing, and does not migrate.
@@ -173,12 +188,12 @@ impl Inspector {
 
     /// An expression for milliseconds since 1970-01-01 UTC.
     fn ms(&self, column: &str) -> String {
-        match self.connection {
-            Link::Postgres(_) => format!("(extract(epoch FROM {column}) * 1000)::bigint"),
-            Link::Sqlite(_) => {
-                format!("CAST(strftime('%s', {column}) AS INTEGER) * 1000 + CAST(substr({column}, 21, 3) AS INTEGER)")
-            }
-        }
+        self.connection.ms(column)
+    }
+
+    /// The connection, for what is more than a look.
+    pub(super) fn into_link(self) -> Link {
+        self.connection
     }
 
     /// The application's row; `None` if the store does not know it.
@@ -327,12 +342,15 @@ impl Inspector {
         rows.into_iter().map(loss).collect()
     }
 
-    /// Where the records lie that the database itself refused: no table has a row of theirs, although they fit.
+    /// Where the records lie of which no table has a row: dead letters, and those that were discarded. Not those that were
+    /// replayed.
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub async fn refused_by_the_database(&mut self) -> Result<BTreeSet<(TopicPartition, Offset)>> {
-        let sql = "SELECT topic, partition, \"offset\" FROM {}dead_letters WHERE application = $1 AND stage = 'write'";
+    pub async fn left_out(&mut self) -> Result<BTreeSet<(TopicPartition, Offset)>> {
+        let sql = "SELECT topic, partition, \"offset\" FROM {}dead_letters WHERE application = $1 \
+             UNION SELECT topic, partition, \"offset\" FROM {}dead_letters_settled WHERE application = $1 \
+             AND outcome = 'discarded'";
         let what = "cannot read the dead letters";
         let rows = fetch!(&mut self.connection, what, (String, i32, i64), sql, &self.application)?;
         rows.into_iter()

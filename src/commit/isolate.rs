@@ -72,6 +72,36 @@ pub(super) async fn write_isolated(records: &dyn RecordRows, slices: &mut dyn Sl
     Ok(isolated)
 }
 
+/// [`write_isolated`] for records that are dead letters already: those that are refused are handed back, not written.
+///
+/// # Errors
+/// As [`write_isolated`].
+pub(super) async fn write_handing_letters_back(
+    records: &dyn RecordRows,
+    slices: &mut dyn Slices,
+) -> Result<(Isolated, Vec<DeadLetter>)> {
+    let mut handing = HandingBack { slices, letters: Vec::new() };
+    let isolated = write_isolated(records, &mut handing).await?;
+    Ok((isolated, handing.letters))
+}
+
+struct HandingBack<'s> {
+    slices: &'s mut dyn Slices,
+    letters: Vec<DeadLetter>,
+}
+
+#[async_trait]
+impl Slices for HandingBack<'_> {
+    async fn write(&mut self, tables: &[TableRows]) -> Result<Attempt> {
+        self.slices.write(tables).await
+    }
+
+    async fn dead_letters(&mut self, letters: &[DeadLetter]) -> Result<()> {
+        self.letters.extend_from_slice(letters);
+        Ok(())
+    }
+}
+
 fn slice_end(records: &dyn RecordRows, from: usize, size: usize) -> usize {
     let most = records.len().min(from + size);
     let mut bytes = records.bytes(from);

@@ -39,10 +39,12 @@ macro_rules! migrations {
 const POSTGRES: &[Migration] = migrations! { "postgres":
     1 "ledger" "0001_ledger",
     2 "dead_letters" "0002_dead_letters",
+    3 "dead_letters_settled" "0003_dead_letters_settled",
 };
 const SQLITE: &[Migration] = migrations! { "sqlite":
     1 "ledger" "0001_ledger",
     2 "dead_letters" "0002_dead_letters",
+    3 "dead_letters_settled" "0003_dead_letters_settled",
 };
 
 /// The migrations of this program.

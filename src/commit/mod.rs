@@ -11,7 +11,8 @@
 //! * `statements`: what user code's SQL may not say;
 //! * `store`: what a store has to do; `postgres` and `sqlite` do it;
 //! * `isolate`: which records of a refused batch the database does not take;
-//! * `migrate` and `schema`: the store's own tables; `inspect`: reading them from outside;
+//! * `migrate` and `schema`: the store's own tables; `inspect`: reading them from outside; `letters`: dead letters from
+//!   outside;
 //! * `comparison`: the output tables beside what the records make of them;
 //! * `settings`: what goes in and comes out; `identity`, `outputs`, `ledger`: what both stores check and write alike.
 
@@ -21,6 +22,7 @@ mod identity;
 mod inspect;
 mod isolate;
 mod ledger;
+mod letters;
 mod migrate;
 mod outputs;
 mod postgres;
@@ -35,6 +37,7 @@ mod store;
 pub use committer::Committer;
 pub use comparison::{Comparison, RowDamage, RowDifference};
 pub use inspect::{ApplicationInfo, Inspector, LedgerBatch, LedgerLoss, LedgerRange};
+pub use letters::{LetterInfo, LetterRows, LetterSelection, Letters, Replayed, StoredLetter};
 pub use protocol::Ownership;
 pub use schema::{MigrationStatus, migrate_down, migrate_up, migration_status};
 pub use settings::{

@@ -45,4 +45,4 @@ pub(crate) use runner::panicked;
 pub use runner::{LocalRunner, Runner};
 pub use save_to_table::{Append, IntoTable, TableRow, Upsert};
 pub use scope::{BatchScope, Input};
-pub use to_tables::{InputFormat, OnError, RecordsToTables};
+pub use to_tables::{InputFormat, OnError, RecordsToTables, records_again};

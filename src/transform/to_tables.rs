@@ -79,7 +79,8 @@ impl TransactionalOutput for RecordsToTables {
     }
 
     fn prepare(&self, scope: &BatchScope, tables: &[Vec<ColumnShape>]) -> Result<Prepared> {
-        let plan = RecordPlan::new(self, scope.batch().batch_time, tables)?;
+        let how = (self.format, self.on_error, scope.batch().batch_time);
+        let plan = RecordPlan::new(how, &self.tables, tables)?;
         let isolating = scope.is_isolating() && self.isolates();
         let start = |_| if isolating { RecordTask::keeping() } else { RecordTask::new(&plan) };
         let tasks = self.stream.rdd(scope)?.run(start, |task, record| task.take(&plan, &record))?;
@@ -147,6 +148,29 @@ impl RecordRows for KeptRecords {
     }
 }
 
+/// Records as rows once more, outside any batch: those that all tables can take, and the others as dead letters. `tables` holds
+/// the columns of each table as the database has them; `batch_time` is for columns that want one.
+///
+/// # Errors
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) if a column has no source, or the tables are others than those described.
+pub fn records_again(
+    format: InputFormat,
+    batch_time: BatchTime,
+    specs: &[TableSpec],
+    tables: &[Vec<ColumnShape>],
+    records: impl Iterator<Item = Record>,
+) -> Result<(Box<dyn RecordRows>, Vec<DeadLetter>)> {
+    let plan = RecordPlan::new((format, OnError::DeadLetter, batch_time), specs, tables)?;
+    let mut task = RecordTask::keeping();
+    for record in records {
+        if let ControlFlow::Break(Stop::Failed(error)) = task.take(&plan, &record) {
+            return Err(error);
+        }
+    }
+    let records = task.kept.take().unwrap_or_default();
+    Ok((Box::new(KeptRecords { plan, records }), task.dead_letters))
+}
+
 /// How a record becomes rows: chosen once per batch, never per value.
 struct RecordPlan {
     format: InputFormat,
@@ -163,10 +187,14 @@ struct RecordPlan {
 }
 
 impl RecordPlan {
-    fn new(output: &RecordsToTables, batch_time: BatchTime, tables: &[Vec<ColumnShape>]) -> Result<Self> {
+    fn new(
+        (format, on_error, batch_time): (InputFormat, OnError, BatchTime),
+        specs: &[TableSpec],
+        tables: &[Vec<ColumnShape>],
+    ) -> Result<Self> {
         let mut plan = Self {
-            format: output.format,
-            on_error: output.on_error,
+            format,
+            on_error,
             batch_time,
             shapes: Vec::new(),
             columns: Vec::new(),
@@ -175,7 +203,7 @@ impl RecordPlan {
             key_paths: Paths::default(),
             wants_headers: false,
         };
-        for (spec, columns) in output.tables.iter().zip(tables) {
+        for (spec, columns) in specs.iter().zip(tables) {
             plan.shapes.push(TableShape::new(spec, columns)?);
             for (column, shape) in spec.columns.iter().zip(columns) {
                 let slot = plan.columns.len();

@@ -37,6 +37,15 @@ pub(super) async fn run(
     Ok(isolated)
 }
 
+/// Slices of records that go into the tables from the first one on, in a transaction that is open.
+pub(in crate::commit) fn slices<'c>(
+    connection: &'c mut PgConnection,
+    settings: &'c StoreSettings,
+    tables: &'c [Table],
+) -> impl Slices {
+    Postgres { connection, settings, tables, batch_seq: 0, first_table: 0 }
+}
+
 async fn check_constraints(connection: &mut PgConnection) -> Result<()> {
     let check = sqlx::raw_sql("SET CONSTRAINTS ALL IMMEDIATE").execute(connection);
     rows_answer("the database refused rows", check).await.map(drop)

@@ -16,11 +16,13 @@ pub(super) mod write;
 use async_trait::async_trait;
 use sqlx::{PgConnection, Row, postgres::PgConnectOptions};
 
-use self::{error::answer, owner::Unblock, session::Session, tables::Table};
+use self::{error::answer, owner::Unblock, session::Session};
 pub(super) use self::{
     error::postgres_error,
+    isolate::slices,
     schema::{applied, down, up},
     session::options,
+    tables::{Table, tables_of},
 };
 use super::{
     ledger::signed,

@@ -58,6 +58,13 @@ struct FoundColumn {
     rounded: bool,
 }
 
+/// Checks all tables and makes what an upsert needs, for whoever is not the committer.
+pub(in crate::commit) async fn tables_of(connection: &mut PgConnection, specs: &[TableSpec]) -> Result<Vec<Table>> {
+    let tables = check(connection, specs).await?;
+    create_stages(connection, &tables).await?;
+    Ok(tables)
+}
+
 /// Checks all tables, making those that are missing and may be made.
 pub(in crate::commit) async fn check(connection: &mut PgConnection, specs: &[TableSpec]) -> Result<Vec<Table>> {
     let mut faults = Faults::default();

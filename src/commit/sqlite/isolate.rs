@@ -28,13 +28,18 @@ pub(super) async fn run(
     batch_seq: u64,
     isolating: &Isolating,
 ) -> Result<Isolated> {
-    let mut foreign_keys = Vec::new();
-    for spec in &settings.tables {
-        foreign_keys.push(foreign_keys_of(connection, spec).await?);
-    }
-    let first_table = isolating.first_table;
-    let mut slices = Sqlite { connection, settings, tables, foreign_keys, batch_seq, first_table };
+    let mut slices = Sqlite::new(connection, settings, tables).await?;
+    (slices.batch_seq, slices.first_table) = (batch_seq, isolating.first_table);
     write_isolated(&*isolating.records, &mut slices).await
+}
+
+/// Slices of records that go into the tables from the first one on, in a transaction that is open.
+pub(in crate::commit) async fn slices<'c>(
+    connection: &'c mut SqliteConnection,
+    settings: &'c StoreSettings,
+    tables: &'c [Table],
+) -> Result<impl Slices> {
+    Sqlite::new(connection, settings, tables).await
 }
 
 fn failed(error: sqlx::Error) -> Error {
@@ -100,7 +105,19 @@ struct Sqlite<'c> {
     first_table: usize,
 }
 
-impl Sqlite<'_> {
+impl<'c> Sqlite<'c> {
+    async fn new(
+        connection: &'c mut SqliteConnection,
+        settings: &'c StoreSettings,
+        tables: &'c [Table],
+    ) -> Result<Self> {
+        let mut foreign_keys = Vec::new();
+        for spec in &settings.tables {
+            foreign_keys.push(foreign_keys_of(connection, spec).await?);
+        }
+        Ok(Self { connection, settings, tables, foreign_keys, batch_seq: 0, first_table: 0 })
+    }
+
     async fn execute(&mut self, sql: &'static str) -> Result<()> {
         sqlx::query(sql).execute(&mut *self.connection).await.map(drop).map_err(failed)
     }

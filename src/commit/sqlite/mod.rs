@@ -22,12 +22,13 @@ use sqlx::{
 
 pub(super) use self::{
     error::sqlite_error,
+    isolate::slices,
     schema::{applied, down, up},
+    tables::{Table, check as tables_of},
 };
 use self::{
     error::{is_busy, rows_error},
     owner::OwnerFile,
-    tables::Table,
 };
 use super::{
     identity::{self, Identity},

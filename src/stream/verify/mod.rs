@@ -114,9 +114,9 @@ pub async fn verify(
         Error::config(format!("the store knows no application of this name: has it run yet? application={}", job.name))
     })?;
     let (stored, losses) = (ledger.offsets().await?, ledger.lost_ranges().await?);
-    let refused = ledger.refused_by_the_database().await?;
+    let left_out = ledger.left_out().await?;
     let answers = ask(job, Arc::clone(&clock)).await?;
-    let replay = Arc::new(Replay::new(job, &comparison, refused, clock)?);
+    let replay = Arc::new(Replay::new(job, &comparison, left_out, clock)?);
     let mut verification = Verification { complete: since <= 1, ..Verification::default() };
     let mut chain = Chain::default();
     let mut next = since;
@@ -234,7 +234,7 @@ impl Replay {
     fn new(
         job: &Job,
         comparison: &Comparison,
-        refused: BTreeSet<(TopicPartition, Offset)>,
+        left_out: BTreeSet<(TopicPartition, Offset)>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self> {
         let settings = ReaderSettings {
@@ -244,9 +244,9 @@ impl Replay {
             clients: None,
         };
         let graph = Graph::default();
-        // The database refused these although they fit; everything else that was refused is refused again.
+        // Dead letters have no row, also where the database refused what fits, or where the job file was mended since.
         let records = DirectKafkaInputDStream::new(&graph).filter(move |record: &Record| {
-            refused.is_empty() || !refused.contains(&(record.topic_partition().clone(), record.offset()))
+            left_out.is_empty() || !left_out.contains(&(record.topic_partition().clone(), record.offset()))
         });
         records.save_records(format_of(job), OnError::DeadLetter, comparison.expected_tables().to_vec());
         let outputs = graph.outputs();

@@ -3,7 +3,7 @@ use std::{fs, path::Path, process::Stdio};
 use super::{directstream, run};
 
 /// Every command there is, and whether it is one that runs, not one that only holds others.
-const COMMANDS: [(&[&str], bool); 12] = [
+const COMMANDS: [(&[&str], bool); 17] = [
     (&[], false),
     (&["demo"], true),
     (&["run"], true),
@@ -11,6 +11,11 @@ const COMMANDS: [(&[&str], bool); 12] = [
     (&["offsets", "show"], true),
     (&["batches"], true),
     (&["verify"], true),
+    (&["dead-letters"], false),
+    (&["dead-letters", "list"], true),
+    (&["dead-letters", "show"], true),
+    (&["dead-letters", "replay"], true),
+    (&["dead-letters", "discard"], true),
     (&["migrate"], false),
     (&["migrate", "up"], true),
     (&["migrate", "down"], true),

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use super::{Ran, world::World};
 
-const LOOKS: [&[&str]; 2] = [&["offsets", "show", "job.toml"], &["batches", "job.toml"]];
+const LOOKS: [&[&str]; 3] =
+    [&["offsets", "show", "job.toml"], &["batches", "job.toml"], &["dead-letters", "list", "job.toml"]];
 
 fn one_error(ran: &Ran) -> &str {
     let errors: Vec<&str> = ran.stderr.lines().filter_map(|line| line.strip_prefix("directstream: error: ")).collect();
@@ -132,7 +133,7 @@ async fn tables_come_and_go_with_postgres() {
 #[tokio::test]
 async fn tables_come_and_go_with_sqlite() {
     let world = World::sqlite(1).await;
-    assert_eq!(applied(&world.json(&["migrate", "status", "job.toml"])), [false, false]);
+    assert_eq!(applied(&world.json(&["migrate", "status", "job.toml"])), [false, false, false]);
     assert_eq!(world.json(&["migrate", "down", "job.toml"])["removed"], json!([]));
     assert!(!world.sqlite_file().exists(), "a look made the file");
     tables_come_and_go(&world);
@@ -162,14 +163,20 @@ async fn tables_of_a_running_job_stay() {
 fn tables_come_and_go(world: &World) {
     let migrate = |what: &[&str]| world.json(&[&["migrate"], what].concat());
     let up = migrate(&["up", "job.toml"]);
-    assert_eq!((&up["applied"], applied(&up)), (&json!([1, 2]), vec![true, true]));
+    assert_eq!((&up["applied"], applied(&up)), (&json!([1, 2, 3]), vec![true, true, true]));
     assert_eq!(migrate(&["up", "job.toml"])["applied"], json!([]));
-    assert_eq!(migrate(&["down", "job.toml", "--to", "1"])["removed"], json!([2]));
-    assert_eq!(applied(&migrate(&["status", "job.toml"])), [true, false]);
+    assert_eq!(migrate(&["down", "job.toml", "--to", "1"])["removed"], json!([3, 2]));
+    assert_eq!(applied(&migrate(&["status", "job.toml"])), [true, false, false]);
     let text = world.run(&["migrate", "status", "job.toml"]).stdout;
-    assert_eq!(words(&text), [["VERSION", "NAME", "APPLIED"], ["1", "ledger", "yes"], ["2", "dead_letters", "no"]]);
+    let expected = [
+        ["VERSION", "NAME", "APPLIED"],
+        ["1", "ledger", "yes"],
+        ["2", "dead_letters", "no"],
+        ["3", "dead_letters_settled", "no"],
+    ];
+    assert_eq!(words(&text), expected);
     assert_eq!(migrate(&["down", "job.toml"])["removed"], json!([1]));
-    assert_eq!(applied(&migrate(&["status", "job.toml"])), [false, false]);
+    assert_eq!(applied(&migrate(&["status", "job.toml"])), [false, false, false]);
 }
 
 #[tokio::test]
@@ -194,9 +201,11 @@ async fn a_store_without_tables_or_without_the_job_ends_a_look_with_2() {
 async fn a_database_that_is_down_or_silent_ends_every_command_with_3_in_time() {
     let world = World::sqlite(1).await;
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let commands: [&[&str]; 6] = [
+    let commands: [&[&str]; 8] = [
         LOOKS[0],
         LOOKS[1],
+        LOOKS[2],
+        &["dead-letters", "replay", "job.toml", "--all", "--execute"],
         &["migrate", "up", "job.toml"],
         &["migrate", "down", "job.toml"],
         &["migrate", "status", "job.toml"],
@@ -221,10 +230,11 @@ async fn a_database_that_is_down_or_silent_ends_every_command_with_3_in_time() {
 #[tokio::test]
 async fn a_job_file_that_is_not_there_ends_every_command_with_2() {
     let world = World::sqlite(1).await;
-    let commands: [&[&str]; 7] = [
+    let commands: [&[&str]; 8] = [
         &["run"],
         &["offsets", "show"],
         &["batches"],
+        &["dead-letters", "list"],
         &["migrate", "up"],
         &["migrate", "down"],
         &["migrate", "status"],

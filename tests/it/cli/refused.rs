@@ -182,6 +182,8 @@ async fn refused_records_become_dead_letters(world: World) {
         world.own("batches")
     ));
     assert_eq!(chained.await, Some(0), "batch numbers have a hole");
+    let verified = world.run(&["verify", "job.toml"]);
+    assert_eq!(verified.code, 0, "{}{}", verified.stdout, verified.stderr);
 }
 
 #[tokio::test]

@@ -94,8 +94,13 @@ columns.id = {{ from = "value:/id", type = "bigint" }}
 
     /// Starts the job in the background.
     pub(super) fn start(&self, arguments: &[&str]) -> Running {
+        self.spawn(&[&["run", "job.toml"], arguments].concat())
+    }
+
+    /// Starts the program in the background.
+    pub(super) fn spawn(&self, arguments: &[&str]) -> Running {
         let stderr = self.folder.path().join(crate::support::unique("stderr"));
-        let mut command = self.command(&[&["run", "job.toml"], arguments].concat());
+        let mut command = self.command(arguments);
         let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&stderr).unwrap());
         Running { child: command.spawn().unwrap(), stderr }
     }
@@ -127,7 +132,7 @@ columns.id = {{ from = "value:/id", type = "bigint" }}
         }
     }
 
-    /// All rows of a query.
+    /// All rows of a query. Right after a kill a SQLite file wants recovery, which only a writer can do.
     pub(super) async fn rows<T>(&self, sql: &str) -> Vec<T>
     where
         T: Send + Unpin + for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow>,
@@ -135,7 +140,7 @@ columns.id = {{ from = "value:/id", type = "bigint" }}
         match &self.database {
             Some(database) => database.rows(sql).await,
             None => {
-                let url = format!("sqlite:{}?mode=ro", self.sqlite_file().display());
+                let url = format!("sqlite:{}?mode=rw", self.sqlite_file().display());
                 let mut connection = SqliteConnection::connect(&url).await.unwrap();
                 sqlx::query_as(AssertSqlSafe(sql)).fetch_all(&mut connection).await.unwrap()
             }
@@ -203,6 +208,14 @@ impl Running {
     /// What it told so far.
     pub(super) fn told(&self) -> String {
         fs::read_to_string(&self.stderr).unwrap()
+    }
+
+    /// Kills it; whether it still lived.
+    pub(super) fn kill(mut self) -> bool {
+        let lived = self.child.try_wait().unwrap().is_none();
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        lived
     }
 
     /// Waits for its end: its exit code and what it told.

@@ -1,0 +1,1 @@
+DROP TABLE directstream.dead_letters_settled;
