@@ -7,6 +7,7 @@ use std::{
         Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use super::field::{Field, LIMIT};
@@ -95,24 +96,33 @@ fn others(shift: usize) -> impl Iterator<Item = (&'static Arrow, &'static str)> 
 
 /// Each case on a thread and a runtime of its own; a case that fails tells which one it is, and the others go on.
 fn sweep(store: &str, cases: impl Iterator<Item = (&'static Arrow, &'static str)>) {
-    let (cases, next, failed) = (cases.collect::<Vec<_>>(), AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let (cases, next) = (cases.collect::<Vec<_>>(), AtomicUsize::new(0));
+    let (failed, times) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
     let work = || {
         while let Some((arrow, action)) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let case = || runtime.block_on(survive(store, arrow, action));
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(case)) {
-                let why = panic.downcast_ref::<String>().cloned().unwrap_or_default();
-                failed.lock().unwrap().push(format!("{action} at {} after {}: {why}", arrow.point, arrow.passed));
+            match catch_unwind(AssertUnwindSafe(case)) {
+                Ok(time) => times.lock().unwrap().push(time),
+                Err(panic) => {
+                    let why = panic.downcast_ref::<String>().cloned().unwrap_or_default();
+                    failed.lock().unwrap().push(format!("{action} at {} after {}: {why}", arrow.point, arrow.passed));
+                }
             }
         }
     };
     std::thread::scope(|scope| (0..AT_A_TIME).for_each(|_| drop(scope.spawn(work))));
-    let failed = failed.into_inner().unwrap();
+    let (failed, mut times) = (failed.into_inner().unwrap(), times.into_inner().unwrap());
+    times.sort_unstable();
+    let of = |index: usize| times.get(index).copied().unwrap_or_default();
+    let (median, longest) = (of(times.len() / 2), of(times.len().saturating_sub(1)));
     eprintln!("{store}: {} faults, {} not survived", cases.len(), failed.len());
+    eprintln!("{store}: the run that finishes alone took {median:.1?} (median), {longest:.1?} (longest)");
     assert!(failed.is_empty(), "{failed:#?}");
 }
 
-async fn survive(store: &str, arrow: &Arrow, action: &str) {
+/// How long the run took that finished alone.
+async fn survive(store: &str, arrow: &Arrow, action: &str) -> Duration {
     let field = Field::on(store).await;
     let Arrow { point, passed, first } = arrow;
     let times = if *passed == 0 { String::new() } else { format!("{passed}*off->") };
@@ -136,11 +146,14 @@ async fn survive(store: &str, arrow: &Arrow, action: &str) {
     }
     let fired = format!("failpoint {point}: {action}");
     assert!(field.said().contains(&fired), "it did not fire: {}", field.said());
+    let start = Instant::now();
     field.finish().await;
+    let took = start.elapsed();
     field.compare().await;
     let ended = matches!(action, "kill" | "abort" | "stop" | "panic") && *point != "commit::before_release";
     if ended {
         let rest = field.tables.committed_last().await;
         assert!(rest >= field.records() / 5, "only {rest} records were left to do");
     }
+    took
 }
