@@ -394,6 +394,7 @@ fn ledger_range(row: RangeRow) -> Result<(u64, LedgerRange)> {
             bytes: unsigned("bytes", bytes)?,
             checksum: checksum.cast_unsigned(),
             leader_epoch,
+            record_epoch: None,
         },
     };
     Ok((unsigned("batch_seq", batch_seq)?, range))

@@ -19,6 +19,9 @@ use crate::{
 
 /// How long a broker may take to answer. Kafka's own clients wait longer, but a lookup is repeated every interval anyway.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// So many partitions are asked for in one call, the others in calls beside it: librdkafka joins the answers to one call
+/// in a time that grows with the square of their number, 3 ms for 1,000.
+const LISTED_TOGETHER_MAX: usize = 128;
 /// More topics than this are refreshed all at once, with all others of the cluster.
 const REFRESHED_ALONE_MAX: usize = 20;
 /// More events than this are left for the next call.
@@ -161,6 +164,7 @@ pub struct OffsetLookup {
     /// When the brokers last answered anything: errors from before are history.
     answered_at: Mutex<Option<Duration>>,
     security_protocol: String,
+    bootstrap_servers: String,
 }
 
 impl OffsetLookup {
@@ -175,6 +179,7 @@ impl OffsetLookup {
             errors: ClientErrors::default(),
             answered_at: Mutex::new(None),
             security_protocol: properties.security_protocol().to_owned(),
+            bootstrap_servers: properties.bootstrap_servers().to_owned(),
         })
     }
 
@@ -182,13 +187,26 @@ impl OffsetLookup {
     /// else the high watermark.
     #[must_use]
     pub fn latest(&self, partitions: &[TopicPartition], isolation: IsolationLevel) -> Vec<PartitionOffset> {
-        self.list(partitions.iter().map(|tp| (tp, OFFSET_LATEST)), isolation, false)
+        let [latest] = self.list(&[at(partitions, OFFSET_LATEST)], isolation, false);
+        latest
     }
 
     /// The first offset that each partition still has, in the order of `partitions`.
     #[must_use]
     pub fn earliest(&self, partitions: &[TopicPartition], isolation: IsolationLevel) -> Vec<PartitionOffset> {
-        self.list(partitions.iter().map(|tp| (tp, OFFSET_EARLIEST)), isolation, false)
+        let [earliest] = self.list(&[at(partitions, OFFSET_EARLIEST)], isolation, false);
+        earliest
+    }
+
+    /// [`latest`](Self::latest) and [`earliest`](Self::earliest), asked at the same time. Which of the two is answered first
+    /// is not known.
+    #[must_use]
+    pub fn latest_and_earliest(
+        &self,
+        partitions: &[TopicPartition],
+        isolation: IsolationLevel,
+    ) -> [Vec<PartitionOffset>; 2] {
+        self.list(&[at(partitions, OFFSET_LATEST), at(partitions, OFFSET_EARLIEST)], isolation, false)
     }
 
     /// The first offset of each partition whose timestamp is at or after the given milliseconds since 1970-01-01 UTC, in
@@ -196,62 +214,79 @@ impl OffsetLookup {
     #[must_use]
     pub fn at_timestamp(&self, times: &[(TopicPartition, i64)], isolation: IsolationLevel) -> Vec<PartitionOffset> {
         // A negative time would be taken for a specification such as "latest".
-        self.list(times.iter().map(|(tp, ms)| (tp, (*ms).max(0))), isolation, true)
+        let wanted = times.iter().map(|(topic_partition, ms)| place_at(topic_partition, (*ms).max(0))).collect();
+        let [found] = self.list(&[wanted], isolation, true);
+        found
     }
 
-    fn list<'a>(
+    /// Answers to questions that are asked at the same time, each over places of its own.
+    fn list<const N: usize>(
         &self,
-        wanted: impl Iterator<Item = (&'a TopicPartition, i64)>,
+        questions: &[Vec<Place<'_>>; N],
         isolation: IsolationLevel,
         by_timestamp: bool,
-    ) -> Vec<PartitionOffset> {
-        let wanted: Vec<Place<'a>> =
-            wanted.map(|(topic_partition, offset)| Place { topic_partition, offset, leader_epoch: None }).collect();
+    ) -> [Vec<PartitionOffset>; N] {
         // A partition that comes twice would fail the whole call.
-        let mut seen = HashSet::with_capacity(wanted.len());
-        let places: Vec<_> = wanted.iter().copied().filter(|place| seen.insert(place.topic_partition)).collect();
-        let outcomes = self.list_distinct(&places, isolation, by_timestamp);
-        let outcome_of = |tp: &TopicPartition| {
-            outcomes.iter().find(|(known, _)| *known == tp).map_or(OffsetOutcome::NotAnswered, |(_, outcome)| *outcome)
-        };
-        if places.len() == wanted.len() {
-            return outcomes.iter().map(|&(tp, outcome)| answer(tp, outcome)).collect();
-        }
-        wanted.iter().map(|place| answer(place.topic_partition, outcome_of(place.topic_partition))).collect()
-    }
-
-    fn list_distinct<'a>(
-        &self,
-        places: &[Place<'a>],
-        isolation: IsolationLevel,
-        by_timestamp: bool,
-    ) -> Vec<(&'a TopicPartition, OffsetOutcome)> {
-        let mut outcomes = self.ask(places, isolation, by_timestamp);
-        let stale: Vec<_> = (0..places.len()).filter(|&index| may_be_stale(outcomes[index])).collect();
-        if !stale.is_empty() {
-            self.refresh(stale.iter().map(|&index| &*places[index].topic_partition.topic).collect());
-            let again: Vec<_> = stale.iter().map(|&index| places[index]).collect();
-            for (&index, outcome) in stale.iter().zip(self.ask(&again, isolation, by_timestamp)) {
-                outcomes[index] = outcome;
-            }
-        }
-        if outcomes.iter().any(|outcome| *outcome != OffsetOutcome::NotAnswered) {
+        let distinct = questions.each_ref().map(|places| distinct(places));
+        let mut outcomes = self.ask(&distinct, isolation, by_timestamp);
+        self.ask_stale_again(&distinct, &mut outcomes, isolation, by_timestamp);
+        if outcomes.iter().flatten().any(|outcome| *outcome != OffsetOutcome::NotAnswered) {
             self.answered();
         }
-        places.iter().map(|place| place.topic_partition).zip(outcomes).collect()
+        std::array::from_fn(|number| {
+            let (asked, outcomes) = (&distinct[number], &outcomes[number]);
+            let outcome_of = |index: usize, place: &Place<'_>| match asked.get(index) {
+                Some(same) if same.topic_partition == place.topic_partition => Some(outcomes[index]),
+                _ => asked.iter().position(|one| one.topic_partition == place.topic_partition).map(|at| outcomes[at]),
+            };
+            let answer = |(index, place): (usize, &Place<'_>)| PartitionOffset {
+                topic_partition: place.topic_partition.clone(),
+                outcome: outcome_of(index, place).unwrap_or(OffsetOutcome::NotAnswered),
+            };
+            questions[number].iter().enumerate().map(answer).collect()
+        })
     }
 
-    fn ask(&self, places: &[Place<'_>], isolation: IsolationLevel, by_timestamp: bool) -> Vec<OffsetOutcome> {
-        if places.is_empty() {
-            return Vec::new();
+    fn ask_stale_again(
+        &self,
+        questions: &[Vec<Place<'_>>],
+        outcomes: &mut [Vec<OffsetOutcome>],
+        isolation: IsolationLevel,
+        by_timestamp: bool,
+    ) {
+        let stale_of = |outcomes: &Vec<OffsetOutcome>| -> Vec<usize> {
+            (0..outcomes.len()).filter(|&index| may_be_stale(outcomes[index])).collect()
+        };
+        let stale: Vec<Vec<usize>> = outcomes.iter().map(stale_of).collect();
+        if stale.iter().all(Vec::is_empty) {
+            return;
         }
+        let again: Vec<Vec<Place<'_>>> =
+            questions.iter().zip(&stale).map(|(places, stale)| stale.iter().map(|&at| places[at]).collect()).collect();
+        self.refresh(again.iter().flatten().map(|place| &*place.topic_partition.topic).collect());
+        let told = self.ask(&again, isolation, by_timestamp);
+        for ((outcomes, stale), told) in outcomes.iter_mut().zip(stale).zip(told) {
+            for (at, outcome) in stale.into_iter().zip(told) {
+                outcomes[at] = outcome;
+            }
+        }
+    }
+
+    fn ask(
+        &self,
+        questions: &[Vec<Place<'_>>],
+        isolation: IsolationLevel,
+        by_timestamp: bool,
+    ) -> Vec<Vec<OffsetOutcome>> {
+        let calls: Vec<&[Place<'_>]> = questions.iter().flat_map(|places| places.chunks(LISTED_TOGETHER_MAX)).collect();
         let committed = isolation == IsolationLevel::ReadCommitted;
-        let listed = self.client.list_offsets(places, committed, REQUEST_TIMEOUT);
+        let listed = self.client.list_offsets(&calls, committed, REQUEST_TIMEOUT);
         self.drain_events();
-        match listed {
+        let mut told = calls.iter().zip(listed).flat_map(|(places, listed)| match listed {
             Ok(listed) => listed.into_iter().map(|one| OffsetOutcome::of(one, by_timestamp)).collect(),
             Err(error) => vec![self.failed(&error); places.len()],
-        }
+        });
+        questions.iter().map(|places| told.by_ref().take(places.len()).collect()).collect()
     }
 
     /// Gets the metadata of topics anew. The client finds leaders in a cache, where "not authorised" stays for 15 minutes,
@@ -354,6 +389,12 @@ impl OffsetLookup {
         self.errors.since(since.unwrap_or(Duration::ZERO))
     }
 
+    /// The brokers that the client first asks.
+    #[must_use]
+    pub fn bootstrap_servers(&self) -> &str {
+        &self.bootstrap_servers
+    }
+
     /// The protocol that the client speaks: an endpoint that expects another one gives no cause.
     #[must_use]
     pub fn security_protocol(&self) -> &str {
@@ -379,6 +420,20 @@ fn may_be_stale(outcome: OffsetOutcome) -> bool {
     matches!(outcome, OffsetOutcome::Unknown | OffsetOutcome::Unauthorized | OffsetOutcome::Transient(_))
 }
 
-fn answer(topic_partition: &TopicPartition, outcome: OffsetOutcome) -> PartitionOffset {
-    PartitionOffset { topic_partition: topic_partition.clone(), outcome }
+fn place_at(topic_partition: &TopicPartition, offset: i64) -> Place<'_> {
+    Place { topic_partition, offset, leader_epoch: None }
+}
+
+fn at(partitions: &[TopicPartition], offset: i64) -> Vec<Place<'_>> {
+    partitions.iter().map(|topic_partition| place_at(topic_partition, offset)).collect()
+}
+
+/// Each partition once.
+fn distinct<'a>(places: &[Place<'a>]) -> Vec<Place<'a>> {
+    // In order, as they mostly come, none comes twice.
+    if places.is_sorted_by(|one, next| one.topic_partition < next.topic_partition) {
+        return places.to_vec();
+    }
+    let mut seen = HashSet::with_capacity(places.len());
+    places.iter().copied().filter(|place| seen.insert(place.topic_partition)).collect()
 }

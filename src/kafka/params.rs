@@ -242,7 +242,8 @@ impl KafkaProperties {
         let yielding = [
             // As late as this the end of a partition, and with it a gap at the end of a range, is known.
             ("fetch.wait.max.ms", "50".to_owned()),
-            ("fetch.queue.backoff.ms", "100".to_owned()),
+            // For so long a partition whose queue was full is not asked for: little beside what a large queue holds.
+            ("fetch.queue.backoff.ms", if limits.is_small() { "10" } else { "100" }.to_owned()),
             ("fetch.error.backoff.ms", "100".to_owned()),
             ("fetch.message.max.bytes", limits.fetch_bytes.to_string()),
         ];
@@ -316,15 +317,25 @@ impl fmt::Debug for KafkaProperties {
 const MESSAGE_OVERHEAD_BYTES: u64 = 400;
 /// The client's default for one request; larger ones were slower, and took twice the CPU.
 const FETCH_BYTES_MAX: u64 = 1024 * 1024;
-const FETCH_BYTES_MIN: u64 = 16 * 1024;
+/// A broker answers one partition of a request in full and the others only as far as whole record batches fit: with less
+/// than a usual batch, each request would bring the records of one partition.
+const FETCH_BYTES_MIN: u64 = 32 * 1024;
 /// More than this of one partition is no faster: it only leaves the caches before it is read.
 const QUEUED_MESSAGES_MAX: u64 = 50_000;
 const QUEUED_KBYTES_MAX: u64 = 8_192;
+/// Below this a queue is read empty in less time than a full one is left alone for.
+const QUEUED_KBYTES_SMALL: u64 = 1_024;
 const RESPONSE_BYTES_MAX: u64 = 50 * 1024 * 1024;
 
 impl QueueLimits {
-    /// The smallest share of a partition that reading still works well with.
-    pub(crate) const SHARE_MIN_BYTES: u64 = 64 * 1024;
+    /// The smallest share of a partition that reading still works well with: a partition's part of a batch then lies
+    /// whole in its queue before it is read. Waiting for a second fetch of each is what makes thousands of them slow.
+    pub(crate) const SHARE_MIN_BYTES: u64 = 128 * 1024;
+
+    /// Whether a queue may be read empty before the next fetch is even asked for.
+    fn is_small(self) -> bool {
+        self.queued_kbytes < QUEUED_KBYTES_SMALL
+    }
 
     /// Limits that keep `partitions` partitions together below `budget_bytes`: half of a share for payloads, a request in
     /// flight included, and half for what librdkafka keeps with each message.

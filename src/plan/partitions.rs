@@ -78,6 +78,8 @@ pub struct Answers {
     pub earliest: BTreeMap<TopicPartition, Offset>,
     /// The offset after the last one that may be read, by the job's isolation level.
     pub latest: BTreeMap<TopicPartition, Offset>,
+    /// The epoch of the leader that told the latest offset.
+    pub leader_epochs: BTreeMap<TopicPartition, i32>,
     /// Why a partition has no offset, where the broker said so.
     pub refused: BTreeMap<TopicPartition, OffsetOutcome>,
 }
@@ -85,12 +87,26 @@ pub struct Answers {
 impl Answers {
     /// Takes in the earliest offsets.
     pub fn take_earliest(&mut self, answers: impl IntoIterator<Item = PartitionOffset>) {
-        take(answers, &mut self.earliest, &mut self.refused);
+        for PartitionOffset { topic_partition, outcome } in answers {
+            match outcome.offset() {
+                Some(offset) => drop(self.earliest.insert(topic_partition, offset)),
+                None => drop(self.refused.insert(topic_partition, outcome)),
+            }
+        }
     }
 
     /// Takes in the latest offsets.
     pub fn take_latest(&mut self, answers: impl IntoIterator<Item = PartitionOffset>) {
-        take(answers, &mut self.latest, &mut self.refused);
+        for PartitionOffset { topic_partition, outcome } in answers {
+            let OffsetOutcome::Offset { offset, leader_epoch } = outcome else {
+                self.refused.insert(topic_partition, outcome);
+                continue;
+            };
+            if let Some(epoch) = leader_epoch {
+                self.leader_epochs.insert(topic_partition.clone(), epoch);
+            }
+            self.latest.insert(topic_partition, offset);
+        }
     }
 
     /// Why there is no offset of this partition.
@@ -127,19 +143,6 @@ impl Answers {
     }
 }
 
-fn take(
-    answers: impl IntoIterator<Item = PartitionOffset>,
-    offsets: &mut BTreeMap<TopicPartition, Offset>,
-    refused: &mut BTreeMap<TopicPartition, OffsetOutcome>,
-) {
-    for PartitionOffset { topic_partition, outcome } in answers {
-        match outcome.offset() {
-            Some(offset) => drop(offsets.insert(topic_partition, offset)),
-            None => drop(refused.insert(topic_partition, outcome)),
-        }
-    }
-}
-
 /// Why nothing is known of a topic; `None` if something is.
 fn silence_of_topic(answer: Option<&TopicAnswer>) -> Option<ProblemKind> {
     Some(match answer {
@@ -164,6 +167,8 @@ pub struct Tracked {
     pub committed: Offset,
     /// The latest offset that the broker told last, if any: how far a topic reached that is gone now.
     pub latest: Option<Offset>,
+    /// Reading found that the log was cut off below the offset.
+    pub truncated: bool,
 }
 
 /// What became of the partitions in this interval.
@@ -183,6 +188,7 @@ pub struct Review {
 ///
 /// - Partitions of the job's topics that are not tracked join at their earliest offset.
 /// - Tracked partitions of topics that the job does not read any more are left alone.
+/// - A log that reading found cut off counts as one that ends before the committed offset.
 /// - A partition without an answer is left out, and so is one that is not there: neither proves a loss.
 /// - A topic with another id, a committed offset below the earliest or above the latest one: offsets are lost.
 ///
@@ -253,10 +259,10 @@ fn judge(tracked: &Tracked, answers: &Answers) -> Result<Position, ProblemKind> 
     if committed < *earliest {
         return Err(ProblemKind::Retention { committed, earliest: *earliest });
     }
-    if committed > *latest {
+    if committed > *latest || tracked.truncated {
         return Err(ProblemKind::Truncated { committed, latest: *latest });
     }
-    Ok(position(tracked, topic_id.clone(), committed))
+    Ok(position(tracked, topic_id.clone(), committed, answers))
 }
 
 /// Goes over a loss: one lost range, and the position after it.
@@ -265,9 +271,9 @@ fn skip(tracked: &Tracked, problem: Problem, answers: &Answers, review: &mut Rev
     let committed = tracked.committed;
     let (reason, until_offset, from) = match &problem.kind {
         ProblemKind::Retention { earliest, .. } => (LostRangeReason::Retention, Some(*earliest), Some(*earliest)),
-        // What stood above the committed offset and was cut off is not known; what is written from now on comes at the
-        // latest offset, below the committed one.
-        ProblemKind::Truncated { latest, .. } => (LostRangeReason::Truncated, None, Some(*latest)),
+        // How much was cut off above the committed offset is not known, nor where below it. What is written from now on
+        // comes at the latest offset; where that is past the committed one, the log goes on in another history there.
+        ProblemKind::Truncated { latest, .. } => (LostRangeReason::Truncated, None, Some(committed.min(*latest))),
         ProblemKind::TopicRecreated { .. } => {
             let until = tracked.latest.filter(|latest| *latest >= committed);
             (LostRangeReason::TopicRecreated, until, answers.earliest.get(topic_partition).copied())
@@ -294,16 +300,17 @@ fn skip(tracked: &Tracked, problem: Problem, answers: &Answers, review: &mut Rev
         reason,
         topic_id: tracked.topic_id.clone(),
     });
-    review.positions.push(position(tracked, topic_id, from));
+    review.positions.push(position(tracked, topic_id, from, answers));
 }
 
-fn position(tracked: &Tracked, topic_id: Option<TopicId>, from: Offset) -> Position {
+fn position(tracked: &Tracked, topic_id: Option<TopicId>, from: Offset, answers: &Answers) -> Position {
     Position {
         topic_partition: tracked.topic_partition.clone(),
         topic_id,
         expected: Some(tracked.committed),
         expected_topic_id: tracked.topic_id.clone(),
         from,
+        latest_epoch: answers.leader_epochs.get(&tracked.topic_partition).copied(),
     }
 }
 
@@ -316,8 +323,14 @@ fn join(known: &BTreeSet<&TopicPartition>, filter: &TopicFilter, answers: &Answe
         match answers.earliest.get(&topic_partition) {
             Some(from) => {
                 review.joined.push(topic_partition.clone());
-                let (expected, expected_topic_id) = (None, None);
-                review.positions.push(Position { topic_partition, topic_id, expected, expected_topic_id, from: *from });
+                review.positions.push(Position {
+                    latest_epoch: answers.leader_epochs.get(&topic_partition).copied(),
+                    topic_partition,
+                    topic_id,
+                    expected: None,
+                    expected_topic_id: None,
+                    from: *from,
+                });
             }
             None => {
                 let kind = answers.silence_of(&topic_partition);

@@ -27,7 +27,13 @@ fn pattern(text: &str) -> TopicFilter {
 
 /// A partition with topic id `a`, committed at `committed`.
 fn tracked(topic: &str, partition: i32, committed: i64) -> Tracked {
-    Tracked { topic_partition: tp(topic, partition), topic_id: id("a"), committed: at(committed), latest: None }
+    Tracked {
+        topic_partition: tp(topic, partition),
+        topic_id: id("a"),
+        committed: at(committed),
+        latest: None,
+        truncated: false,
+    }
 }
 
 /// A topic that is there, with earliest and latest offset of each partition.
@@ -40,6 +46,7 @@ fn answers(topic: &str, topic_id: Option<TopicId>, offsets: &[(i64, i64)]) -> An
         topics: [(Arc::from(topic), TopicAnswer::Topic { id: topic_id, partitions })].into(),
         earliest: of(|both| both.0),
         latest: of(|both| both.1),
+        leader_epochs: BTreeMap::new(),
         refused: BTreeMap::new(),
     }
 }
@@ -51,7 +58,8 @@ fn go_on(
     expected: Option<Offset>,
     from: i64,
 ) -> Position {
-    Position { topic_partition: tp("t", partition), topic_id, expected, expected_topic_id, from: at(from) }
+    let (topic_partition, from, latest_epoch) = (tp("t", partition), at(from), None);
+    Position { topic_partition, topic_id, expected, expected_topic_id, from, latest_epoch }
 }
 
 fn fail(tracked: &[Tracked], answers: &Answers) -> Error {
@@ -311,4 +319,29 @@ proptest! {
             prop_assert!(review.lost_ranges.is_empty());
         }
     }
+}
+
+#[test]
+fn a_log_that_reading_found_cut_off_is_a_loss_although_its_offsets_fit() {
+    let cut = [Tracked { truncated: true, ..tracked("t", 0, 5) }];
+    let answers = answers("t", id("a"), &[(0, 9)]);
+    let error = fail(&cut, &answers);
+    assert!(error.kind() == ErrorKind::OffsetsLost && error.to_string().contains("reason=TRUNCATED"), "{error}");
+    let review = skip(&cut, &answers);
+    assert_eq!(review.positions, [go_on(0, [id("a"), id("a")], Some(at(5)), 5)]);
+    let lost = &review.lost_ranges[0];
+    assert_eq!((lost.from_offset, lost.until_offset, lost.reason), (at(5), None, LostRangeReason::Truncated));
+}
+
+#[test]
+fn the_epoch_of_the_leader_comes_with_the_latest_offset() {
+    let mut answers = answers("t", id("a"), &[(0, 9), (0, 9)]);
+    let told = |offset, leader_epoch| PartitionOffset {
+        topic_partition: tp("t", 0),
+        outcome: OffsetOutcome::Offset { offset: at(offset), leader_epoch },
+    };
+    answers.take_latest([told(9, Some(4))]);
+    answers.take_earliest([told(0, Some(2))]);
+    let epochs: Vec<_> = skip(&[tracked("t", 0, 5)], &answers).positions.iter().map(|p| p.latest_epoch).collect();
+    assert_eq!(epochs, [Some(4), None]);
 }

@@ -29,6 +29,8 @@ pub struct Position {
     pub expected_topic_id: Option<TopicId>,
     /// The first offset to read. It differs from `expected` only after a lost range.
     pub from: Offset,
+    /// The epoch of the leader that told the latest offset.
+    pub latest_epoch: Option<i32>,
 }
 
 /// What limits a batch.
@@ -71,6 +73,8 @@ pub struct PlannedRange {
     pub topic_id: Option<TopicId>,
     /// The latest offset when this was planned.
     pub latest: Offset,
+    /// The epoch of the leader that told it.
+    pub latest_epoch: Option<i32>,
     /// Why the range ends before the latest offset.
     pub cut: Option<Cut>,
 }
@@ -184,6 +188,7 @@ pub fn plan_batch(positions: &[Position], latest: &BTreeMap<TopicPartition, Offs
             expected_topic_id: want.position.expected_topic_id.clone(),
             topic_id: want.position.topic_id.clone(),
             latest: want.latest,
+            latest_epoch: want.position.latest_epoch,
             cut: want.cut,
         }
     });

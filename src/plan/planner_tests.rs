@@ -21,6 +21,7 @@ fn partitions(list: &[(i64, i64)]) -> (Vec<Position>, BTreeMap<TopicPartition, O
         expected: Some(at(from)),
         expected_topic_id: None,
         from: at(from),
+        latest_epoch: Some(3),
     };
     let positions = numbered().map(|((from, _), p)| Position { topic_partition: tp(p), ..position(*from) }).collect();
     (positions, numbered().map(|((_, latest), p)| (tp(p), at(*latest))).collect())
@@ -113,6 +114,7 @@ fn ranges_come_in_the_order_of_topic_and_partition() {
             expected: None,
             expected_topic_id: None,
             from: Offset::ZERO,
+            latest_epoch: None,
         })
         .collect();
     let latest = positions.iter().map(|position| (position.topic_partition.clone(), at(1))).collect();

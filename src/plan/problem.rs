@@ -47,7 +47,8 @@ pub enum ProblemKind {
         /// The first that there is.
         earliest: Offset,
     },
-    /// The log ends before the committed offset: it was cut off, as by an unclean leader election.
+    /// The log was cut off below the committed offset, as by an unclean leader election: it ends before that offset, or it
+    /// has grown past it since, which only reading finds.
     Truncated {
         /// The next offset to read.
         committed: Offset,
@@ -124,7 +125,7 @@ impl Problem {
                  committed={committed} earliest={earliest}"
             )),
             ProblemKind::Truncated { committed, latest } => Error::offsets_lost(format!(
-                "offsets are lost: the log ends before the committed offset; {WAYS_OUT} reason=TRUNCATED \
+                "offsets are lost: the log was truncated below the committed offset; {WAYS_OUT} reason=TRUNCATED \
                  committed={committed} latest={latest}"
             )),
             ProblemKind::TopicRecreated { committed, known, found } => Error::offsets_lost(format!(

@@ -3,7 +3,7 @@
 use crate::{
     error::{Error, Stage},
     kafka::{Code, IsolationLevel, KafkaProperties, OffsetLookup},
-    types::OffsetRange,
+    types::{LogTruncated, OffsetRange},
 };
 
 /// An error that came out of a partition's queue.
@@ -48,9 +48,8 @@ impl PartitionFailure {
 /// Why an offset is not there: by the broker's own text, else by what the partition now holds.
 fn lost(text: &str, range: &OffsetRange, isolation: IsolationLevel, lookup: Option<&OffsetLookup>) -> Error {
     if text.contains("truncation") {
-        return Error::offsets_lost(format!(
-            "the log was truncated below the committed offset: {text} reason=truncated"
-        ));
+        return Error::offsets_lost(format!("the log was truncated below the committed offset: {text} {LogTruncated}"))
+            .caused_by(LogTruncated);
     }
     let from = range.from_offset;
     let partitions = std::slice::from_ref(&range.topic_partition);

@@ -1,6 +1,6 @@
 //! One partition as the reader keeps it from batch to batch.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use super::{
     checksum,
@@ -87,11 +87,23 @@ impl Lane {
 
     /// Gives the partition up: its queue, and its place in the client's assignment.
     pub(super) fn give_up(&mut self) {
-        self.next = None;
-        if let Some(queue) = self.queue.take()
-            && let Err(error) = queue.client().unassign(&[&self.topic_partition])
-        {
-            tracing::debug!(partition = %self.topic_partition, "cannot unassign: {error}");
+        Self::give_up_all([self]);
+    }
+
+    /// Gives many up, with one call for each client.
+    pub(super) fn give_up_all<'a>(lanes: impl IntoIterator<Item = &'a mut Self>) {
+        let mut by_client: HashMap<usize, Vec<PartitionQueue>> = HashMap::new();
+        for lane in lanes {
+            lane.next = None;
+            if let Some(queue) = lane.queue.take() {
+                by_client.entry(Arc::as_ptr(queue.client()).addr()).or_default().push(queue);
+            }
+        }
+        for queues in by_client.values() {
+            let partitions: Vec<_> = queues.iter().map(PartitionQueue::topic_partition).collect();
+            if let Some(Err(error)) = queues.first().map(|queue| queue.client().unassign(&partitions)) {
+                tracing::debug!(partitions = partitions.len(), "cannot unassign: {error}");
+            }
         }
     }
 
@@ -153,7 +165,8 @@ impl Lane {
             // Only the record right before the end tells the epoch of the end. Where a gap lies between, as a commit marker
             // that a later leader wrote, the record's epoch may end before it: a seek with it would look like a truncation.
             let at_end = last.offset() + 1 == until;
-            counts.leader_epoch = last.leader_epoch().filter(|_| at_end);
+            counts.record_epoch = last.leader_epoch();
+            counts.leader_epoch = counts.record_epoch.filter(|_| at_end);
         }
         if let Some(mean) = bytes.checked_div(records) {
             self.record_bytes = (self.record_bytes * 3 + mean) / 4;

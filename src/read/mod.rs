@@ -5,8 +5,8 @@
 //! [`RangeCounts`](crate::types::RangeCounts), whose checksum is defined in [`checksum`]. [`KafkaRdd`] is the RDD over
 //! the ranges of one batch.
 //!
-//! Inside: a `slot` is one Kafka client, a `lane` is one partition as it is kept from batch to batch. `stall` finds out
-//! why a range does not end, `errors` what a partition's error means.
+//! Inside: a `slot` is one Kafka client, a `lane` is one partition as it is kept from batch to batch. `turns` says
+//! who is assigned where memory has no room for all, `stall` finds out why a range does not end, `errors` what a partition's error means.
 
 pub mod checksum;
 mod errors;
@@ -18,6 +18,7 @@ mod slot;
 #[cfg(test)]
 mod speed_tests;
 mod stall;
+mod turns;
 
 pub use rdd::KafkaRdd;
 pub use reader::{DirectReader, ReadRanges, ReaderSettings};

@@ -1,7 +1,7 @@
 //! Reading ranges: clients made and sized, partitions assigned and sought, and the loop that reads one range.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard},
     time::Duration,
@@ -12,6 +12,7 @@ use super::{
     lane::{Lane, Progress},
     slot::{Slot, Wanted},
     stall::{Prober, Verdict},
+    turns::{Start, Turns},
 };
 use crate::{
     clock::Clock,
@@ -32,6 +33,8 @@ const STALL_UNEXPLAINED_MAX: Duration = Duration::from_secs(15);
 const STALL_MAX: Duration = Duration::from_secs(60);
 /// Two clients are worth their threads only if each has more than this many partitions.
 const PARTITIONS_PER_CLIENT_MIN: usize = 2;
+/// So many partitions stay assigned that are not in the batch.
+const OTHERS_MAX: usize = 64;
 
 /// What a [`DirectReader`] needs to know.
 #[derive(Debug, Clone)]
@@ -79,6 +82,8 @@ pub struct DirectReader {
     lanes: RwLock<HashMap<TopicPartition, Arc<Mutex<Lane>>>>,
     /// One `prepare` at a time: it holds many lanes at once.
     preparing: Mutex<()>,
+    /// Locked by whoever holds its own lane; while it is locked, other lanes are only tried.
+    turns: Mutex<Turns>,
     prober: Prober,
 }
 
@@ -98,6 +103,7 @@ impl DirectReader {
             slots: RwLock::default(),
             lanes: RwLock::default(),
             preparing: Mutex::new(()),
+            turns: Mutex::default(),
             prober,
         })
     }
@@ -106,8 +112,9 @@ impl DirectReader {
     /// start of their range. `leader_epochs` gives the epoch that a partition's start was read under, with which the broker
     /// notices that its log was truncated since.
     ///
-    /// Partitions with an empty range are assigned too: records that come later are then fetched at once. A partition that
-    /// cannot be placed is left to [`read`](ReadRanges::read), which tries again and says why.
+    /// Partitions with an empty range are assigned too: records that come later are then fetched at once. Where the memory
+    /// budget has no room for all partitions, those are left out, and the others are assigned by turns, as they are read.
+    /// A partition that cannot be placed is left to [`read`](ReadRanges::read), which tries again and says why.
     ///
     /// # Errors
     /// [`Config`](crate::ErrorKind::Config) if no client can be made; [`Internal`](crate::ErrorKind::Internal) if the
@@ -118,30 +125,93 @@ impl DirectReader {
         leader_epochs: &dyn Fn(&TopicPartition) -> Option<i32>,
     ) -> Result<()> {
         let _one = lock(&self.preparing);
+        self.forget_others(ranges);
         self.size_clients(ranges)?;
-        let lanes: Vec<_> = ranges.iter().map(|range| self.lane(&range.topic_partition)).collect();
+        let (turns, first) = Turns::begin(ranges, leader_epochs, self.room());
+        let lanes: Vec<_> = first.iter().map(|start| self.lane(&start.topic_partition)).collect();
+        self.make_room(ranges, &first);
+        *lock(&self.turns) = turns;
         let mut guards: Vec<_> = lanes.iter().map(|lane| lock(lane)).collect();
         let mut wanted: Vec<_> = guards
             .iter_mut()
-            .zip(ranges)
-            .map(|(lane, range)| Wanted {
-                lane,
-                offset: range.from_offset.get(),
-                leader_epoch: leader_epochs(&range.topic_partition),
-            })
+            .zip(&first)
+            .map(|(lane, start)| Wanted { lane, offset: start.offset, leader_epoch: start.leader_epoch })
             .filter(|wanted| wanted.lane.next != Some(wanted.offset))
             .collect();
         self.place(&mut wanted)
     }
 
-    /// Gives up partitions that are no longer read.
-    pub fn release(&self, partitions: &[TopicPartition]) {
-        let mut lanes = self.lanes.write().unwrap_or_else(PoisonError::into_inner);
-        for topic_partition in partitions {
-            if let Some(lane) = lanes.remove(topic_partition) {
-                lock(&lane).give_up();
-            }
+    /// How many partitions may be assigned at once.
+    fn room(&self) -> usize {
+        let room = self.settings.memory_max_bytes / 2 / QueueLimits::SHARE_MIN_BYTES;
+        usize::try_from(room).unwrap_or(usize::MAX).max(1)
+    }
+
+    /// Gives up partitions until there is room for `first`: those with an empty range before those whose turn comes later.
+    fn make_room(&self, ranges: &[OffsetRange], first: &[Start]) {
+        let lanes: Vec<_> = read_lock(&self.lanes).values().cloned().collect();
+        if lanes.len() <= self.room() {
+            return;
         }
+        let first: HashSet<_> = first.iter().map(|start| &start.topic_partition).collect();
+        let busy: HashSet<_> =
+            ranges.iter().filter(|range| !range.is_empty()).map(|range| &range.topic_partition).collect();
+        let mut others: Vec<_> = lanes
+            .iter()
+            .filter_map(|lane| lane.try_lock().ok())
+            .filter(|lane| lane.queue.is_some() && !first.contains(&lane.topic_partition))
+            .collect();
+        others.sort_by_key(|lane| !busy.contains(&lane.topic_partition));
+        let kept = self.room().saturating_sub(first.len());
+        Lane::give_up_all(others.iter_mut().skip(kept).map(|lane| &mut **lane));
+    }
+
+    /// Gives up partitions that are no longer read, once there are many of them: an answer that is missing for one batch
+    /// must not cost what is prefetched.
+    fn forget_others(&self, ranges: &[OffsetRange]) {
+        if read_lock(&self.lanes).len() <= ranges.len() + OTHERS_MAX {
+            return;
+        }
+        let read: HashSet<_> = ranges.iter().map(|range| &range.topic_partition).collect();
+        let mut others = Vec::new();
+        self.lanes.write().unwrap_or_else(PoisonError::into_inner).retain(|topic_partition, lane| {
+            let keep = read.contains(topic_partition);
+            if !keep {
+                others.push(Arc::clone(lane));
+            }
+            keep
+        });
+        let mut guards: Vec<_> = others.iter().map(|lane| lock(lane)).collect();
+        Lane::give_up_all(guards.iter_mut().map(|lane| &mut **lane));
+    }
+
+    /// Places a lane that does not stand where its range begins, and with it those whose turn has come.
+    fn place_to_read(&self, lane: &mut Lane, from: i64) -> Result<()> {
+        // Held until all are placed: whoever comes meanwhile finds its turn has come, or no more room than there is.
+        let mut turns = lock(&self.turns);
+        if !turns.are_taken() || lane.queue.is_some() {
+            drop(turns);
+            return self.place(&mut [Wanted { lane, offset: from, leader_epoch: None }]);
+        }
+        let done: Vec<_> = turns.take_done().iter().map(|topic_partition| self.lane(topic_partition)).collect();
+        // A lane that is locked is being read once more, by another task.
+        let mut room: Vec<_> =
+            done.iter().filter_map(|lane| lane.try_lock().ok()).filter(|lane| lane.queue.is_some()).collect();
+        Lane::give_up_all(room.iter_mut().map(|lane| &mut **lane));
+        let room_left = room.len().saturating_sub(1);
+        drop(room);
+        let (leader_epoch, next) = turns.next(&lane.topic_partition, room_left);
+        let lanes: Vec<_> = next.iter().map(|start| self.lane(&start.topic_partition)).collect();
+        let mut guards: Vec<_> =
+            lanes.iter().zip(&next).filter_map(|(lane, start)| Some((lane.try_lock().ok()?, start))).collect();
+        let mut wanted = vec![Wanted { lane, offset: from, leader_epoch }];
+        let others = guards.iter_mut().map(|(lane, Start { offset, leader_epoch, .. })| Wanted {
+            lane,
+            offset: *offset,
+            leader_epoch: *leader_epoch,
+        });
+        wanted.extend(others.filter(|wanted| wanted.lane.next != Some(wanted.offset)));
+        self.place(&mut wanted)
     }
 
     /// The latest error of each class that concerns a client as a whole, seen since `since` (monotonic time), the most
@@ -160,6 +230,13 @@ impl DirectReader {
         errors.sort_by_key(|error| error.class);
         errors.dedup_by_key(|error| error.class);
         errors
+    }
+
+    /// How many partitions are assigned, and may prefetch.
+    #[must_use]
+    pub fn assigned(&self) -> usize {
+        let lanes = read_lock(&self.lanes);
+        lanes.values().filter(|lane| lane.try_lock().map_or(true, |lane| lane.queue.is_some())).count()
     }
 
     /// About how many bytes are prefetched. Partitions that are being read at the moment are left out.
@@ -183,12 +260,12 @@ impl DirectReader {
     /// Locks go lanes first, then slots, as in `read`.
     fn size_clients(&self, ranges: &[OffsetRange]) -> Result<()> {
         let lanes: Vec<_> = read_lock(&self.lanes).values().cloned().collect();
-        let partitions = lanes.len().max(ranges.len()).max(1);
+        let partitions = lanes.len().max(ranges.len()).clamp(1, self.room());
         let enough = |slots: &Slots| !slots.slots.is_empty() && partitions <= slots.sized_for;
         if enough(&read_lock(&self.slots)) {
             return Ok(());
         }
-        let sized_for = partitions.next_power_of_two();
+        let sized_for = partitions.next_power_of_two().min(self.room());
         let limits = self.limits(sized_for);
         let count = self.settings.clients.unwrap_or_else(|| clients_for(partitions)).max(1);
         let new = (0..count).map(|_| Ok(Arc::new(Slot::new(&self.settings, limits)?)));
@@ -349,13 +426,14 @@ impl ReadRanges for DirectReader {
         let lane = &mut *lock(&lane);
         let from = range.from_offset.get();
         if lane.next != Some(from) {
-            self.place(&mut [Wanted { lane, offset: from, leader_epoch: None }]).map_err(Stop::Failed)?;
+            self.place_to_read(lane, from).map_err(Stop::Failed)?;
         }
         if lane.next.take().is_none() {
             return Err(Stop::Failed(unplaced(lane, range)));
         }
         self.read_lane(lane, &mut reading)?;
         lane.next = Some(range.until_offset.get());
+        lock(&self.turns).read(&lane.topic_partition);
         if lane.frontier.dropped() > 0 {
             tracing::debug!(%range, records = lane.frontier.dropped(), "the client delivered records twice");
         }

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use super::driver::Place;
+use super::place::Place;
 use crate::{
     clock::Clock,
     error::{Error, Result, Stage},
@@ -53,7 +53,8 @@ impl Assignment {
         let goes_on = |planned: &&PlannedRange| {
             planned.expected == Some(planned.range.from_offset) && planned.expected_topic_id == planned.topic_id
         };
-        let epoch = |planned: &PlannedRange| self.places.get(&planned.range.topic_partition)?.leader_epoch;
+        let place = |planned: &PlannedRange| self.places.get(&planned.range.topic_partition);
+        let epoch = |planned: &PlannedRange| place(planned).filter(|place| !place.truncated)?.leader_epoch;
         let ranges = self.plan.ranges.iter().filter(goes_on);
         ranges.filter_map(|planned| Some((&planned.range.topic_partition, epoch(planned)?))).collect()
     }
@@ -85,6 +86,7 @@ impl Workshop {
         self.runner.run(ranges.len(), &|partition| records.complete(partition, &assignment.task).map(|_| ()))?;
         failpoint::hit("transform::done")?;
         let ranges = committed_ranges(&assignment.plan, &records.counts())?;
+        check_chain(&ranges, &assignment.lost_ranges)?;
         let commit = BatchCommit {
             batch_seq: assignment.batch.batch_seq,
             batch_time: assignment.batch.batch_time,
@@ -177,11 +179,12 @@ impl Workshop {
 fn committed_ranges(plan: &Plan, counts: &[Option<RangeCounts>]) -> Result<Vec<CommittedRange>> {
     let mut committed = Vec::new();
     for (planned, counts) in plan.ranges.iter().zip(counts) {
-        let counts = counts.unwrap_or_default();
+        let mut counts = counts.unwrap_or_default();
         if counts.records + counts.gaps != planned.range.count() {
             let message = format!("a range was not read whole records={} gaps={}", counts.records, counts.gaps);
             return Err(Error::internal(message).at(Stage::Read).in_range(planned.range.clone()));
         }
+        counts.leader_epoch = end_epoch(planned, &counts);
         if planned.moves() {
             committed.push(CommittedRange {
                 range: planned.range.clone(),
@@ -195,15 +198,124 @@ fn committed_ranges(plan: &Plan, counts: &[Option<RangeCounts>]) -> Result<Vec<C
     Ok(committed)
 }
 
+/// A loss and the move over it belong into one transaction: a move without its loss would skip records that nobody is told
+/// of, a loss without its move would be told again and again.
+fn check_chain(ranges: &[CommittedRange], lost_ranges: &[LostRange]) -> Result<()> {
+    let is_lost = |range: &CommittedRange| {
+        lost_ranges
+            .iter()
+            .any(|lost| lost.topic_partition == range.range.topic_partition && Some(lost.from_offset) == range.expected)
+    };
+    let jumps = |range: &&CommittedRange| range.expected.is_some_and(|expected| expected != range.range.from_offset);
+    if let Some(range) = ranges.iter().filter(jumps).find(|range| !is_lost(range)) {
+        let message = "a range does not begin where the one before it ended, and nothing was lost";
+        return Err(Error::internal(message).at(Stage::Plan).in_range(range.range.clone()));
+    }
+    let moved = |lost: &LostRange| ranges.iter().any(|range| range.range.topic_partition == lost.topic_partition);
+    match lost_ranges.iter().find(|lost| !moved(lost)) {
+        None => Ok(()),
+        Some(lost) => {
+            let error = Error::internal("a lost range comes without the move over it").at(Stage::Plan);
+            Err(error.on(lost.topic_partition.clone()))
+        }
+    }
+}
+
+/// The leader epoch that is stored with a range's end. A later seek to that end tells it to the broker, which says where
+/// its entries up to that epoch end: below the stored offset, the log was cut off there. Too old an epoch is a false
+/// alarm, none at all a truncation that nobody notices.
+///
+/// - The last offset has a record: its epoch is the end's.
+/// - A gap lies there. A record before it may be of an older leader than the gap, so its epoch may end before the range
+///   does. Taken is the epoch of the leader that told the latest offset:
+///   - what lies below a latest offset is on every leader that is elected cleanly after it, under epochs that are not
+///     later than the one told. Up to that epoch the log reaches past the range's end, however many leaders came since
+///     and whether or not they wrote anything: no false alarm;
+///   - a log that was cut off below the end has its next entries under a later epoch, since a leader that comes by an
+///     unclean election or a restart has a new one: up to the epoch told it ends before the range: found.
+/// - Another leader came between that answer and the read. A record that it wrote has a later epoch than the one told,
+///   which then says nothing about the end: none is stored. (Where all that it wrote is gaps, nothing shows it. If it was
+///   elected uncleanly as well, the alarm tells of a truncation that did happen, within the range.)
+fn end_epoch(planned: &PlannedRange, counts: &RangeCounts) -> Option<i32> {
+    let told = || planned.latest_epoch.filter(|told| counts.record_epoch.is_none_or(|record| record <= *told));
+    counts.leader_epoch.or_else(told)
+}
+
 /// The ranges as the batch's info shows them.
 pub(super) fn ranges_of(plan: &Plan) -> Arc<[OffsetRange]> {
     plan.ranges.iter().map(|planned: &PlannedRange| planned.range.clone()).collect()
 }
 
-/// The end of each range, and the leader epoch of its last record: where the next batch goes on.
+/// The end of each range, and its leader epoch: where the next batch goes on.
 pub(super) fn ends_of(commit: &BatchCommit) -> impl Iterator<Item = (&TopicPartition, Offset, Option<i32>)> {
     commit
         .ranges
         .iter()
         .map(|range| (&range.range.topic_partition, range.range.until_offset, range.counts.leader_epoch))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ErrorKind, types::LostRangeReason};
+
+    fn planned(latest_epoch: Option<i32>) -> PlannedRange {
+        PlannedRange {
+            range: range(0, 0, 10),
+            expected: Some(Offset::ZERO),
+            expected_topic_id: None,
+            topic_id: None,
+            latest: Offset::clamped(10),
+            latest_epoch,
+            cut: None,
+        }
+    }
+
+    fn range(partition: i32, from: i64, until: i64) -> OffsetRange {
+        OffsetRange::new(TopicPartition::new("t", partition), Offset::clamped(from), Offset::clamped(until))
+    }
+
+    #[test]
+    fn the_end_of_a_range_has_the_epoch_of_its_record_or_of_the_leader_that_told_the_latest_offset() {
+        // Of the record at the end, of the last record, told with the latest offset; stored.
+        for (at_end, record, told, stored) in [
+            (Some(3), Some(3), Some(5), Some(3)),
+            (Some(3), Some(3), None, Some(3)),
+            (None, Some(3), Some(5), Some(5)),
+            (None, Some(5), Some(5), Some(5)),
+            (None, None, Some(5), Some(5)),
+            // A leader that came after the answer wrote the record: how far the one told reaches is not known.
+            (None, Some(6), Some(5), None),
+            (None, Some(3), None, None),
+            (None, None, None, None),
+        ] {
+            let counts = RangeCounts { leader_epoch: at_end, record_epoch: record, ..RangeCounts::default() };
+            assert_eq!(end_epoch(&planned(told), &counts), stored, "{at_end:?} {record:?} {told:?}");
+        }
+    }
+
+    #[test]
+    fn a_loss_and_the_move_over_it_come_together_or_not_at_all() {
+        let moved = |partition, expected: Option<i64>, from| CommittedRange {
+            range: range(partition, from, 20),
+            expected: expected.map(Offset::clamped),
+            expected_topic_id: None,
+            topic_id: None,
+            counts: RangeCounts::default(),
+        };
+        let lost = |partition, from| LostRange {
+            topic_partition: TopicPartition::new("t", partition),
+            from_offset: Offset::clamped(from),
+            until_offset: None,
+            reason: LostRangeReason::Retention,
+            topic_id: None,
+        };
+        let ranges = [moved(0, Some(5), 15), moved(1, Some(7), 7), moved(2, None, 3)];
+        check_chain(&ranges, &[lost(0, 5)]).unwrap();
+        // A log that was cut off and has grown past the committed offset goes on where it was.
+        check_chain(&ranges, &[lost(0, 5), lost(1, 7)]).unwrap();
+        for losses in [vec![], vec![lost(1, 7)], vec![lost(0, 4)], vec![lost(0, 5), lost(3, 1)]] {
+            assert_eq!(check_chain(&ranges, &losses).unwrap_err().kind(), ErrorKind::Internal, "{losses:?}");
+        }
+    }
 }

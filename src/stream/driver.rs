@@ -10,6 +10,7 @@ use super::{
     failing::Failing,
     inquiry::Inquiry,
     pending::{Patience, Pending, Settled},
+    place::Place,
     work::on_own_thread,
 };
 use crate::{
@@ -24,7 +25,7 @@ use crate::{
         BatchCounts, BatchOutcome, BatchProgress, CommitSettled, CompletedBatch, InputInfo, PartitionPosition,
         Reporter, Status,
     },
-    types::{BatchCommit, BatchInfo, BatchTime, LostRange, Offset, Task, TopicId, TopicPartition},
+    types::{BatchCommit, BatchInfo, BatchTime, LostRange, Offset, Task, TopicPartition},
 };
 
 /// After a stop was asked for, the batch in hand may be finished for so long; then it is abandoned whole.
@@ -40,29 +41,6 @@ const STREAMED_RECORD_BYTES: u64 = 64;
 const KEPT_RECORD_BYTES: u64 = 512;
 /// Of the memory budget, the share of one batch: half of it is prefetch, and two batches are in hand at a time.
 const BATCH_SHARE: u64 = 4;
-
-/// Where a partition stands: the end of the last batch that is committed or being committed.
-#[derive(Debug, Clone)]
-pub(super) struct Place {
-    offset: Offset,
-    pub(super) topic_id: Option<TopicId>,
-    pub(super) leader_epoch: Option<i32>,
-    latest: Option<Offset>,
-    committed: Option<Offset>,
-}
-
-impl Place {
-    pub(super) fn of(stored: &StoredPosition) -> (TopicPartition, Self) {
-        let place = Self {
-            offset: stored.until_offset,
-            topic_id: stored.topic_id.clone(),
-            leader_epoch: stored.leader_epoch,
-            latest: None,
-            committed: Some(stored.until_offset),
-        };
-        (stored.topic_partition.clone(), place)
-    }
-}
 
 /// Why the loop ended without an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -244,16 +222,8 @@ impl Driver {
     }
 
     fn plan(&mut self, answers: &Answers) -> Result<(Plan, Vec<LostRange>)> {
-        let tracked: Vec<Tracked> = self
-            .places
-            .iter()
-            .map(|(topic_partition, place)| Tracked {
-                topic_partition: topic_partition.clone(),
-                topic_id: place.topic_id.clone(),
-                committed: place.offset,
-                latest: place.latest,
-            })
-            .collect();
+        let tracked: Vec<Tracked> =
+            self.places.iter().map(|(topic_partition, place)| place.tracked(topic_partition)).collect();
         let Review { positions, joined, mut lost_ranges, problems } =
             review(&tracked, self.inquiry.filter(), answers, self.on_data_loss)?;
         for topic_partition in joined {
@@ -275,8 +245,9 @@ impl Driver {
         };
         let plan = plan_batch(&positions, &answers.latest, &limits);
         // A loss is committed together with the move over it, or not yet.
-        let planned = |lost: &LostRange| plan.ranges.iter().any(|p| p.range.topic_partition == lost.topic_partition);
-        lost_ranges.retain(planned);
+        let moves =
+            |lost: &LostRange| plan.ranges.iter().any(|p| p.range.topic_partition == lost.topic_partition && p.moves());
+        lost_ranges.retain(moves);
         let now = self.clock.monotonic();
         self.silence.note(problems.iter().chain(&plan.problems), now);
         let silent = self.silence.check(now, self.stream.unavailable_max);
@@ -450,25 +421,24 @@ impl Driver {
             let counts = &range.counts;
             let bytes = counts.bytes + counts.records * overhead;
             self.record_size.observe(&range.range.topic_partition, counts.records, bytes);
-            let place = self.places.entry(range.range.topic_partition.clone()).or_insert_with(|| Place {
-                offset: range.range.until_offset,
-                topic_id: None,
-                leader_epoch: None,
-                latest: None,
-                committed: None,
-            });
+            let joins = || Place::joined(range.range.until_offset);
+            let place = self.places.entry(range.range.topic_partition.clone()).or_insert_with(joins);
             place.topic_id.clone_from(&range.topic_id);
         }
         for (topic_partition, until, leader_epoch) in ends_of(commit) {
             if let Some(place) = self.places.get_mut(topic_partition) {
                 place.offset = until;
                 place.leader_epoch = leader_epoch;
+                place.truncated = false;
             }
         }
     }
 
     /// A batch of which nothing remains: its ranges are planned again, if the error is one that passes.
-    fn dropped(&self, progress: BatchProgress, error: Error) -> Result<Turn> {
+    fn dropped(&mut self, progress: BatchProgress, error: Error) -> Result<Turn> {
+        if let Some(place) = error.topic_partition().and_then(|known| self.places.get_mut(known)) {
+            place.note(&error);
+        }
         let fatal = !matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::OffsetsLost | ErrorKind::Conflict);
         let outcome = if fatal { BatchOutcome::Failed } else { BatchOutcome::Dropped };
         self.report_dropped(progress, &error, outcome);

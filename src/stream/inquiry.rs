@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use crate::{
@@ -18,13 +21,23 @@ pub(super) struct Inquiry {
     lookup: Arc<OffsetLookup>,
     filter: TopicFilter,
     isolation: IsolationLevel,
-    /// Whether the cluster has a controller; empty until it is known.
-    controller: Arc<OnceLock<bool>>,
+    known: Arc<Known>,
+}
+
+/// What is known of the cluster. Each becomes true once, and stays so.
+#[derive(Debug, Default)]
+struct Known {
+    /// It has a controller, and with it tells topic ids.
+    controller: AtomicBool,
+    /// Topics have ids here: they were told, or are stored.
+    ids: AtomicBool,
+    /// It was said that there are none.
+    warned: AtomicBool,
 }
 
 impl Inquiry {
     pub(super) fn new(lookup: OffsetLookup, filter: TopicFilter, isolation: IsolationLevel) -> Self {
-        Self { lookup: Arc::new(lookup), filter, isolation, controller: Arc::default() }
+        Self { lookup: Arc::new(lookup), filter, isolation, known: Arc::default() }
     }
 
     pub(super) fn filter(&self) -> &TopicFilter {
@@ -44,9 +57,11 @@ impl Inquiry {
             let mut answers = Answers { topics, ..Answers::default() };
             let partitions: Vec<TopicPartition> =
                 answers.partitions(&this.filter).into_iter().map(|(topic_partition, _)| topic_partition).collect();
-            // Latest first: what retention deletes in between makes a range that reading refuses, never one that skips.
-            answers.take_latest(this.lookup.latest(&partitions, this.isolation));
-            answers.take_earliest(this.lookup.earliest(&partitions, this.isolation));
+            // Whichever is answered first: what retention deletes in between is either seen as a loss here, or makes a range
+            // that reading refuses. It never makes one that skips.
+            let [latest, earliest] = this.lookup.latest_and_earliest(&partitions, this.isolation);
+            answers.take_latest(latest);
+            answers.take_earliest(earliest);
             answers
         })
         .await
@@ -75,7 +90,13 @@ impl Inquiry {
 
     /// Whether topics have ids here; without them a topic that was created again cannot be told from the old one.
     pub(super) fn tells_ids(&self) -> bool {
-        self.controller.get() == Some(&true)
+        self.known.controller.load(Ordering::Relaxed)
+    }
+
+    /// From now on an answer that cannot tell ids counts as none: an id is stored, and a topic told without one would look
+    /// like another topic.
+    pub(super) fn expect_ids(&self) {
+        self.known.ids.store(true, Ordering::Relaxed);
     }
 
     fn topics(&self) -> BTreeMap<Arc<str>, TopicAnswer> {
@@ -96,32 +117,85 @@ impl Inquiry {
         }
         let answers = match self.controller() {
             Some(true) => self.lookup.topic_ids(&asked),
-            Some(false) => self.lookup.partitions(&asked),
-            None => return BTreeMap::new(),
+            Some(false) if !self.known.ids.load(Ordering::Relaxed) => {
+                if !self.known.warned.swap(true, Ordering::Relaxed) {
+                    tracing::warn!("the cluster tells no topic ids: a topic that is created again is not noticed");
+                }
+                self.lookup.partitions(&asked)
+            }
+            Some(false) | None => return BTreeMap::new(),
         };
+        if answers.iter().any(|answer| matches!(answer, TopicAnswer::Topic { id: Some(_), .. })) {
+            self.expect_ids();
+        }
         names.iter().cloned().zip(answers).collect()
     }
 
-    /// Whether the cluster has a controller, and with it tells topic ids: asked until it is known, then never again.
+    /// Whether the cluster has a controller, and with it tells topic ids. That it has one is true for good. That it has none
+    /// holds for this answer only: a controller that is just leaving, or that has no listener for this client, is not among
+    /// the brokers of the answer either.
     fn controller(&self) -> Option<bool> {
-        if let Some(known) = self.controller.get() {
-            return Some(*known);
+        if self.tells_ids() {
+            return Some(true);
         }
         let found = self.lookup.has_controller()?;
-        if self.controller.set(found).is_ok() && !found {
-            tracing::warn!("the cluster tells no topic ids: a topic that is created again is not noticed");
+        if found {
+            self.known.controller.store(true, Ordering::Relaxed);
         }
         Some(found)
     }
 
     /// Why nobody answers, as far as the client knows.
     pub(super) fn why_silent(&self, error: Error) -> Error {
-        let protocol = self.lookup.security_protocol();
-        match self.lookup.last_client_errors().first() {
-            Some(cause) => {
-                Error::new(error.kind(), format!("{error}: {cause} security.protocol={protocol}")).caused_by(error)
-            }
-            None => error,
-        }
+        let (servers, protocol) = (self.lookup.bootstrap_servers(), self.lookup.security_protocol());
+        let cause = self.lookup.last_client_errors().first().map_or_else(String::new, |cause| format!(": {cause}"));
+        let message = format!("{error}{cause} bootstrap_servers={servers} security.protocol={protocol}");
+        Error::new(error.kind(), message).caused_by(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use rdkafka::mocking::MockCluster;
+
+    use super::*;
+    use crate::{
+        clock::SystemClock,
+        config::Subscription,
+        error::ErrorKind,
+        kafka::KafkaProperties,
+        plan::{Tracked, review},
+        types::{Offset, TopicId},
+    };
+
+    /// The mock cluster's controller is none of its brokers, as may happen for a moment in a real one.
+    #[tokio::test]
+    async fn without_a_controller_an_answer_without_ids_is_none_where_an_id_is_stored() {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic("t", 1, 1).unwrap();
+        let properties = KafkaProperties::new(cluster.bootstrap_servers(), "inquiry", BTreeMap::new());
+        let lookup = OffsetLookup::new(&properties, SystemClock::shared()).unwrap();
+        let filter = TopicFilter::new(&Subscription::Topics(vec!["t".to_owned()])).unwrap();
+        let inquiry = Inquiry::new(lookup, filter.clone(), IsolationLevel::ReadCommitted);
+        let told = inquiry.ask_topics().await.unwrap();
+        assert_eq!(told.get("t"), Some(&TopicAnswer::Topic { partitions: 1, id: None }));
+        assert!(!inquiry.tells_ids());
+        // Taken as an answer, it would end the job: the topic had an id and is told without one.
+        let tracked = [Tracked {
+            topic_partition: TopicPartition::new("t", 0),
+            topic_id: Some(TopicId::new("id")),
+            committed: Offset::ZERO,
+            latest: None,
+            truncated: false,
+        }];
+        let of = |answers: &Answers| review(&tracked, &filter, answers, crate::config::OnDataLoss::Fail);
+        assert_eq!(of(&inquiry.ask().await.unwrap()).unwrap_err().kind(), ErrorKind::Corrupt);
+        inquiry.expect_ids();
+        let review = of(&inquiry.ask().await.unwrap()).unwrap();
+        assert!(review.positions.is_empty() && review.problems.len() == 1, "{review:?}");
+        assert!(!inquiry.tells_ids());
+        drop(cluster);
     }
 }

@@ -8,8 +8,9 @@
 //! ```
 //!
 //! [`StreamingContext`] is what a program holds. [`DirectStream`] says what to read. The loop itself is in `driver`, what
-//! happens before it in `start`, one batch's work in `batch`, its commit in `pending`, and every question to Kafka in
-//! `inquiry`. `job` makes a job file a stream. `create_rdd`, `latest` and `verify` work outside of any stream.
+//! happens before it in `start`, one batch's work in `batch`, its commit in `pending`; `place` is where a partition stands,
+//! and every question to Kafka is in `inquiry`. `job` makes a job file a stream. `create_rdd`, `latest` and `verify` work
+//! outside of any stream.
 
 mod batch;
 mod context;
@@ -21,6 +22,7 @@ mod inquiry;
 mod job;
 mod latest;
 mod pending;
+mod place;
 mod start;
 mod verify;
 mod work;

@@ -8,8 +8,9 @@ use super::{
     asked_to_stop,
     batch::Workshop,
     context::{Parts, Started},
-    driver::{Driver, Place},
+    driver::Driver,
     inquiry::Inquiry,
+    place::Place,
 };
 use crate::{
     commit::{Committer, Recovered, StoreHealth, StoreSettings, StoredPosition},
@@ -42,16 +43,22 @@ pub(super) async fn start(parts: &Parts, stop: watch::Receiver<bool>) -> Result<
     };
     let reader = Arc::new(DirectReader::new(reader_settings, Arc::clone(&parts.clock))?);
 
-    let answers = first_answers(parts, &inquiry, stop.clone()).await?;
+    let asking = Asking { parts, inquiry: &inquiry, stop: stop.clone(), until: until(parts) };
+    let answers = first_answers(&asking).await?;
     let timing = Timing::first_start(parts.clock.now_ms(), parts.stream.batch_interval, on_grid(parts));
-    let cluster_id = inquiry.cluster_id().await?;
+    let cluster_id = asking.in_time(inquiry.cluster_id()).await.unwrap_or(Ok(None))?;
     let settings = store_settings(parts, &timing, cluster_id)?;
     let (committer, recovered) = own(parts, settings, stop.clone()).await?;
     reporter.owned(recovered.epoch, recovered.batch_seq);
     let timing = Timing::resumed(recovered.zero_time_ms, parts.stream.batch_interval, on_grid(parts));
-    let places = places(parts, &inquiry, &committer, &recovered, stop.clone()).await?;
+    if recovered.positions.iter().any(|position| position.topic_id.is_some()) {
+        inquiry.expect_ids();
+    }
+    // An owner may have been waited for, for long.
+    let asking = Asking { until: until(parts), ..asking };
+    let places = places(&asking, &committer, &recovered).await?;
     let stop_at = match parts.until_latest {
-        true => Some(latest_of_all(parts, &inquiry, answers, stop.clone()).await?),
+        true => Some(latest_of_all(&asking, answers).await?),
         false => None,
     };
 
@@ -124,29 +131,52 @@ fn store_settings(parts: &Parts, timing: &Timing, cluster_id: Option<String>) ->
     Ok(settings)
 }
 
-/// Asks until `answer` is there, for at most `start_timeout`.
-async fn ask_until<T, F: Future<Output = Result<Option<T>>>>(
-    parts: &Parts,
-    inquiry: &Inquiry,
-    mut stop: watch::Receiver<bool>,
-    mut ask: impl FnMut() -> F,
-) -> Result<T> {
-    let started = parts.clock.monotonic();
-    loop {
-        let failed = match ask().await {
-            Ok(Some(answer)) => return Ok(answer),
-            Ok(None) => Error::unavailable("Kafka does not answer"),
-            Err(error) if error.kind() == ErrorKind::Unavailable => error,
-            Err(error) => return Err(error.at(Stage::Start)),
-        };
-        parts.reporter.progress();
-        let waited = parts.clock.monotonic().saturating_sub(started);
-        if waited >= parts.stream.start_timeout {
-            return Err(inquiry.why_silent(failed).at(Stage::Start));
-        }
-        tokio::select! {
-            () = tokio::time::sleep(ASK_AGAIN) => {}
-            () = asked_to_stop(&mut stop) => return Err(stopped()),
+/// Questions to Kafka that a start cannot do without.
+struct Asking<'a> {
+    parts: &'a Parts,
+    inquiry: &'a Inquiry,
+    stop: watch::Receiver<bool>,
+    /// When waiting for answers ends, in monotonic time.
+    until: Duration,
+}
+
+/// When a start that asks from now on has waited long enough.
+fn until(parts: &Parts) -> Duration {
+    parts.clock.monotonic().saturating_add(parts.stream.start_timeout)
+}
+
+impl Asking<'_> {
+    /// The answer, if it comes while there is time. A question that is given up is left to itself; the process does not
+    /// wait for it at its end.
+    async fn in_time<T>(&self, question: impl Future<Output = T>) -> Option<T> {
+        let left = self.until.saturating_sub(self.parts.clock.monotonic());
+        tokio::time::timeout(left, question).await.ok()
+    }
+
+    /// Asks until the answer is there, or the time is over.
+    async fn ask_until<T, F: Future<Output = Result<Option<T>>>>(&self, mut ask: impl FnMut() -> F) -> Result<T> {
+        let mut stop = self.stop.clone();
+        let mut failed = Error::unavailable("Kafka does not answer");
+        loop {
+            let told = tokio::select! {
+                told = self.in_time(ask()) => told,
+                () = asked_to_stop(&mut stop) => return Err(stopped()),
+            };
+            match told {
+                Some(Ok(Some(answer))) => return Ok(answer),
+                Some(Ok(None)) => failed = Error::unavailable("Kafka does not answer"),
+                Some(Err(error)) if error.kind() == ErrorKind::Unavailable => failed = error,
+                Some(Err(error)) => return Err(error.at(Stage::Start)),
+                None => {}
+            }
+            self.parts.reporter.progress();
+            if self.parts.clock.monotonic() >= self.until {
+                return Err(self.inquiry.why_silent(failed).at(Stage::Start));
+            }
+            tokio::select! {
+                () = tokio::time::sleep(ASK_AGAIN) => {}
+                () = asked_to_stop(&mut stop) => return Err(stopped()),
+            }
         }
     }
 }
@@ -157,8 +187,9 @@ pub(super) fn stopped() -> Error {
 }
 
 /// The first complete answer: every named topic, every partition's offsets.
-async fn first_answers(parts: &Parts, inquiry: &Inquiry, stop: watch::Receiver<bool>) -> Result<Answers> {
-    ask_until(parts, inquiry, stop, || async {
+async fn first_answers(asking: &Asking<'_>) -> Result<Answers> {
+    let inquiry = asking.inquiry;
+    let ask = || async {
         let answers = inquiry.ask().await?;
         if let Some(problem) = answers.missing_topics(inquiry.filter()).first() {
             return Err(problem.to_error());
@@ -167,20 +198,15 @@ async fn first_answers(parts: &Parts, inquiry: &Inquiry, stop: watch::Receiver<b
         let whole =
             partitions.iter().all(|(tp, _)| answers.latest.contains_key(tp) && answers.earliest.contains_key(tp));
         Ok(whole.then_some(answers))
-    })
-    .await
+    };
+    asking.ask_until(ask).await
 }
 
-async fn latest_of_all(
-    parts: &Parts,
-    inquiry: &Inquiry,
-    first: Answers,
-    stop: watch::Receiver<bool>,
-) -> Result<BTreeMap<TopicPartition, Offset>> {
+async fn latest_of_all(asking: &Asking<'_>, first: Answers) -> Result<BTreeMap<TopicPartition, Offset>> {
     // Asked again if the wait for an owner made the first answers old.
-    let answers = match parts.ownership {
+    let answers = match asking.parts.ownership {
         crate::commit::Ownership::TakeOver => first,
-        _ => first_answers(parts, inquiry, stop).await?,
+        _ => first_answers(asking).await?,
     };
     Ok(answers.latest)
 }
@@ -210,16 +236,15 @@ async fn own(
 
 /// Where every partition stands: as stored, or fixed now and stored before the first batch.
 async fn places(
-    parts: &Parts,
-    inquiry: &Inquiry,
+    asking: &Asking<'_>,
     committer: &Committer,
     recovered: &Recovered,
-    stop: watch::Receiver<bool>,
 ) -> Result<BTreeMap<TopicPartition, Place>> {
     if !recovered.positions.is_empty() || recovered.batch_seq > 0 {
         return Ok(recovered.positions.iter().map(Place::of).collect());
     }
-    let positions = ask_until(parts, inquiry, stop, || async {
+    let (inquiry, start) = (asking.inquiry, &asking.parts.kafka.start);
+    let ask = || async {
         let topics = Answers { topics: inquiry.ask_topics().await?, ..Answers::default() };
         if let Some(problem) = topics.missing_topics(inquiry.filter()).first() {
             return Err(problem.to_error());
@@ -227,15 +252,15 @@ async fn places(
         let partitions = topics.partitions(inquiry.filter());
         let names: Vec<TopicPartition> =
             partitions.iter().map(|(topic_partition, _)| topic_partition.clone()).collect();
-        let told = inquiry.ask_start(start_lookups(&parts.kafka.start, &names)).await?;
-        let StartPositions::Ready(offsets) = resolve_start(&parts.kafka.start, &names, &told)? else { return Ok(None) };
+        let told = inquiry.ask_start(start_lookups(start, &names)).await?;
+        let StartPositions::Ready(offsets) = resolve_start(start, &names, &told)? else { return Ok(None) };
         let position = |(topic_partition, topic_id)| {
             let until_offset = *offsets.get(&topic_partition)?;
             Some(StoredPosition { topic_partition, topic_id, until_offset, leader_epoch: None })
         };
         Ok(partitions.into_iter().map(position).collect::<Option<Vec<_>>>())
-    })
-    .await?;
+    };
+    let positions = asking.ask_until(ask).await?;
     committer.initialize_positions(positions.clone()).await?;
     Ok(positions.iter().map(Place::of).collect())
 }

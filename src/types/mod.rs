@@ -15,8 +15,8 @@ pub use batch::{BatchInfo, BatchTime};
 pub use offset::Offset;
 pub use offset_range::OffsetRange;
 pub use output::{
-    BatchCommit, CommittedRange, DeadLetter, DeadLetterStage, Isolated, Isolating, LostRange, LostRangeReason,
-    RangeCounts, RecordRows, TableRows,
+    BatchCommit, CommittedRange, DeadLetter, DeadLetterStage, Isolated, Isolating, LogTruncated, LostRange,
+    LostRangeReason, RangeCounts, RecordRows, TableRows,
 };
 pub use rdd::{Compute, Flow, ShuffleStage, Stop, Task};
 pub use record::{Chunk, Headers, MemoryChunk, MemoryRecord, Record, Timestamp};

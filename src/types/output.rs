@@ -16,8 +16,11 @@ pub struct RangeCounts {
     pub bytes: u64,
     /// xxh3 over offset, key, value and headers of the records in offset order.
     pub checksum: u64,
-    /// The leader epoch of the record right before the range's end. `None` if a gap is there, or the broker told none.
+    /// The leader epoch of the range's end. As reading finds it, that of the record right before the end; `None` if a gap
+    /// is there, or the broker told none.
     pub leader_epoch: Option<i32>,
+    /// The leader epoch of the last record, wherever in the range it lies.
+    pub record_epoch: Option<i32>,
 }
 
 /// One range of a batch as it is committed.
@@ -57,6 +60,19 @@ impl fmt::Display for LostRangeReason {
         })
     }
 }
+
+/// The cause of an error: reading found that a partition's log was cut off below the offset where it was to go on, although
+/// it reaches past that offset again. Offsets alone, which are all that a plan knows, do not show it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogTruncated;
+
+impl fmt::Display for LogTruncated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("reason=truncated")
+    }
+}
+
+impl std::error::Error for LogTruncated {}
 
 /// Offsets that Kafka no longer has and that `on_data_loss = "skip"` went over.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,7 +1,6 @@
 //! Questions to the brokers, as C calls: offsets, topics with their ids, metadata. Each waits for its answer.
 
 use std::{
-    collections::HashMap,
     ffi::{CString, c_char, c_int},
     fmt,
     ptr::{NonNull, null_mut},
@@ -93,17 +92,33 @@ pub(crate) struct TopicPartitions {
 }
 
 impl Client {
-    /// One ListOffsets over all `places`, whose offsets are specifications or timestamps; results in their order, `None`
-    /// where nothing was said. No partition may come twice.
+    /// One ListOffsets for each of `calls`, whose places have specifications or timestamps as offsets. All are sent before
+    /// the first answer is waited for. Results in the order of `calls` and places, `None` where nothing was said. No
+    /// partition may come twice in one call.
     pub(crate) fn list_offsets(
         &self,
-        places: &[Place<'_>],
+        calls: &[&[Place<'_>]],
         read_committed: bool,
         limit: Duration,
-    ) -> Result<Vec<Option<ListedOffset>>, CallError> {
+    ) -> Vec<Result<Vec<Option<ListedOffset>>, CallError>> {
+        let asked: Vec<_> = calls.iter().map(|places| self.send_list_offsets(places, read_committed, limit)).collect();
+        let mut patience = limit + GRACE;
+        let answer = |(asked, places): (Result<Queue, CallError>, &&[Place<'_>])| {
+            let answer = asked?.wait(patience);
+            if answer.as_ref().is_err_and(|error| error.code == Code::TIMED_OUT) {
+                // All time limits began together: the others' answers are there by now, or never come.
+                patience = Duration::ZERO;
+            }
+            // SAFETY: the event lives until it has been read.
+            answer.and_then(|event| unsafe { read_listed(&event, places) })
+        };
+        asked.into_iter().zip(calls).map(answer).collect()
+    }
+
+    fn send_list_offsets(&self, places: &[Place<'_>], committed: bool, limit: Duration) -> Result<Queue, CallError> {
         let list = PartitionList::of(places)?;
         let options = Options::new(self, sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTOFFSETS, limit)?;
-        let isolation = if read_committed {
+        let isolation = if committed {
             sys::rd_kafka_IsolationLevel_t::RD_KAFKA_ISOLATION_LEVEL_READ_COMMITTED
         } else {
             sys::rd_kafka_IsolationLevel_t::RD_KAFKA_ISOLATION_LEVEL_READ_UNCOMMITTED
@@ -111,32 +126,9 @@ impl Client {
         // SAFETY: the options live. The default is read_uncommitted, whatever the client's own setting is.
         unsafe { CallError::take(sys::rd_kafka_AdminOptions_set_isolation_level(options.0.as_ptr(), isolation))? };
         // SAFETY: all live; the list is copied.
-        let event = self.ask(limit, |queue| unsafe {
+        self.send(|queue| unsafe {
             sys::rd_kafka_ListOffsets(self.as_ptr(), list.as_ptr(), options.0.as_ptr(), queue);
-        })?;
-        let index: HashMap<(&str, i32), usize> = places
-            .iter()
-            .enumerate()
-            .map(|(i, p)| ((&*p.topic_partition.topic, p.topic_partition.partition), i))
-            .collect();
-        let mut listed = vec![None; places.len()];
-        // SAFETY: the event lives, and so do the result and its elements.
-        unsafe {
-            let result = sys::rd_kafka_event_ListOffsets_result(event.0.as_ptr());
-            if result.is_null() {
-                return Err(CallError::of(Code::INVALID_ARG));
-            }
-            let mut count = 0;
-            let infos = sys::rd_kafka_ListOffsets_result_infos(result, &raw mut count);
-            for &info in elements(infos, count) {
-                let element = Element::read(sys::rd_kafka_ListOffsetsResultInfo_topic_partition(info));
-                if let Some(&i) = index.get(&(element.topic.as_str(), element.partition)) {
-                    let Element { code, offset, leader_epoch, .. } = element;
-                    listed[i] = Some(ListedOffset { code, offset, leader_epoch });
-                }
-            }
-        }
-        Ok(listed)
+        })
     }
 
     /// Partitions and ids of these topics.
@@ -145,11 +137,12 @@ impl Client {
         let mut pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
         let options = Options::new(self, sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS, limit)?;
         // SAFETY: the names live and are copied; the collection is destroyed once, after the call has copied it.
-        let event = self.ask(limit, |queue| unsafe {
+        let asked = self.send(|queue| unsafe {
             let collection = sys::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len());
             sys::rd_kafka_DescribeTopics(self.as_ptr(), collection, options.0.as_ptr(), queue);
             sys::rd_kafka_TopicCollection_destroy(collection);
         })?;
+        let event = asked.wait(limit + GRACE)?;
         // SAFETY: the event lives, and so do the result and all its parts.
         unsafe {
             let result = sys::rd_kafka_event_DescribeTopics_result(event.0.as_ptr());
@@ -219,24 +212,43 @@ impl Client {
         }
     }
 
-    /// Asks, and waits for the answer on a queue of its own.
-    fn ask(&self, limit: Duration, call: impl FnOnce(*mut sys::rd_kafka_queue_t)) -> Result<Event, CallError> {
+    /// Asks; the answer comes on a queue of its own.
+    fn send(&self, call: impl FnOnce(*mut sys::rd_kafka_queue_t)) -> Result<Queue, CallError> {
         // SAFETY: the client lives.
         let queue = unsafe { sys::rd_kafka_queue_new(self.as_ptr()) };
         let queue = Queue(NonNull::new(queue).ok_or_else(|| CallError::of(Code::INVALID_ARG))?);
         call(queue.0.as_ptr());
-        // SAFETY: the queue lives; the event is ours.
-        let event = unsafe { sys::rd_kafka_queue_poll(queue.0.as_ptr(), millis(limit + GRACE)) };
-        let event = Event(NonNull::new(event).ok_or_else(|| CallError::of(Code::TIMED_OUT))?);
-        // SAFETY: the event lives.
-        let code = unsafe { Code::of_event(event.0.as_ptr()) };
-        if code == Code::NONE {
-            return Ok(event);
-        }
-        // SAFETY: the event lives; the text is copied.
-        let text = unsafe { copied(sys::rd_kafka_event_error_string(event.0.as_ptr())) };
-        Err(CallError { code, text })
+        Ok(queue)
     }
+}
+
+/// # Safety
+/// `event` is a live result of ListOffsets.
+unsafe fn read_listed(event: &Event, places: &[Place<'_>]) -> Result<Vec<Option<ListedOffset>>, CallError> {
+    let mut listed = vec![None; places.len()];
+    // SAFETY: the event lives, and so do the result and its elements.
+    unsafe {
+        let result = sys::rd_kafka_event_ListOffsets_result(event.0.as_ptr());
+        if result.is_null() {
+            return Err(CallError::of(Code::INVALID_ARG));
+        }
+        let mut count = 0;
+        let infos = sys::rd_kafka_ListOffsets_result_infos(result, &raw mut count);
+        for (position, &info) in elements(infos, count).iter().enumerate() {
+            let element = sys::rd_kafka_ListOffsetsResultInfo_topic_partition(info);
+            let is_of = |place: &Place<'_>| Element::is_of(element, place.topic_partition);
+            // They come in the order of the request, which no documentation promises.
+            let found = match places.get(position) {
+                Some(place) if is_of(place) => Some(position),
+                _ => places.iter().position(is_of),
+            };
+            if let Some(index) = found {
+                let Element { code, offset, leader_epoch, .. } = Element::read(element);
+                listed[index] = Some(ListedOffset { code, offset, leader_epoch });
+            }
+        }
+    }
+    Ok(listed)
 }
 
 /// The elements of a C array.
@@ -308,7 +320,24 @@ impl Drop for Options {
     }
 }
 
+/// Where one answer comes.
 struct Queue(NonNull<sys::rd_kafka_queue_t>);
+
+impl Queue {
+    fn wait(self, limit: Duration) -> Result<Event, CallError> {
+        // SAFETY: the queue lives; the event is ours.
+        let event = unsafe { sys::rd_kafka_queue_poll(self.0.as_ptr(), millis(limit)) };
+        let event = Event(NonNull::new(event).ok_or_else(|| CallError::of(Code::TIMED_OUT))?);
+        // SAFETY: the event lives.
+        let code = unsafe { Code::of_event(event.0.as_ptr()) };
+        if code == Code::NONE {
+            return Ok(event);
+        }
+        // SAFETY: the event lives; the text is copied.
+        let text = unsafe { copied(sys::rd_kafka_event_error_string(event.0.as_ptr())) };
+        Err(CallError { code, text })
+    }
+}
 
 impl Drop for Queue {
     fn drop(&mut self) {

@@ -211,9 +211,9 @@ unsafe fn read_event(event: *mut sys::rd_kafka_event_t, events: &mut Vec<ClientE
                     let text = copied(sys::rd_kafka_event_error_string(event));
                     events.push(ClientEvent::Error { code: Code::of_event(event), text });
                 } else {
-                    let element = Element::read(partition);
+                    let (topic, element) = (copied((*partition).topic), Element::read(partition));
                     sys::rd_kafka_topic_partition_destroy(partition);
-                    events.push(stray(element.topic, element.partition, element.offset));
+                    events.push(stray(topic, element.partition, element.offset));
                 }
             }
             sys::RD_KAFKA_EVENT_FETCH => {

@@ -1,10 +1,13 @@
 //! Lists of partitions with offsets, as C functions take and fill them.
 
-use std::{ffi::CString, ptr::NonNull};
+use std::{
+    ffi::{CStr, CString},
+    ptr::NonNull,
+};
 
 use rdkafka_sys as sys;
 
-use super::{CallError, Code, copied};
+use super::{CallError, Code};
 use crate::types::TopicPartition;
 
 /// A partition and where in it: an offset, or one of librdkafka's negative specifications.
@@ -29,8 +32,13 @@ impl PartitionList {
         // SAFETY: takes any capacity.
         let raw = unsafe { sys::rd_kafka_topic_partition_list_new(capacity) };
         let list = Self(NonNull::new(raw).ok_or_else(|| CallError::of(Code::INVALID_ARG))?);
+        let mut last: Option<(&str, CString)> = None;
         for place in places {
-            let topic = c_string(&place.topic_partition.topic)?;
+            let name = &*place.topic_partition.topic;
+            let topic = match last.take() {
+                Some((known, topic)) if known == name => topic,
+                _ => c_string(name)?,
+            };
             // SAFETY: the list lives and copies the name; the element lives until the next add, its fields may be set.
             unsafe {
                 let element = sys::rd_kafka_topic_partition_list_add(
@@ -43,6 +51,7 @@ impl PartitionList {
                     sys::rd_kafka_topic_partition_set_leader_epoch(element, epoch);
                 }
             }
+            last = Some((name, topic));
         }
         Ok(list)
     }
@@ -51,7 +60,7 @@ impl PartitionList {
         self.0.as_ptr()
     }
 
-    /// Topic, partition, offset and code of every element, as C left them.
+    /// Every element as C left it.
     pub(super) fn elements(&self) -> Vec<Element> {
         // SAFETY: the list lives; `cnt` elements lie at `elems`, each with a C string as topic.
         unsafe {
@@ -79,9 +88,8 @@ impl Drop for PartitionList {
 }
 
 /// One element of a list.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Element {
-    pub(super) topic: String,
     pub(super) partition: i32,
     pub(super) offset: i64,
     pub(super) code: Code,
@@ -89,6 +97,21 @@ pub(super) struct Element {
 }
 
 impl Element {
+    /// Whether it is about this partition.
+    ///
+    /// # Safety
+    /// `element` points to a live element.
+    pub(super) unsafe fn is_of(
+        element: *const sys::rd_kafka_topic_partition_t,
+        topic_partition: &TopicPartition,
+    ) -> bool {
+        // SAFETY: the element lives, its topic is a C string.
+        unsafe {
+            (*element).partition == topic_partition.partition
+                && CStr::from_ptr((*element).topic).to_bytes() == topic_partition.topic.as_bytes()
+        }
+    }
+
     /// # Safety
     /// `element` points to a live element.
     pub(super) unsafe fn read(element: *const sys::rd_kafka_topic_partition_t) -> Self {
@@ -96,7 +119,6 @@ impl Element {
         unsafe {
             let epoch = sys::rd_kafka_topic_partition_get_leader_epoch(element);
             Self {
-                topic: copied((*element).topic),
                 partition: (*element).partition,
                 offset: (*element).offset,
                 code: Code::of_element(element),

@@ -145,6 +145,11 @@ impl PartitionQueue {
         self.raw.as_ptr()
     }
 
+    /// Whose queue it is.
+    pub(crate) fn topic_partition(&self) -> &TopicPartition {
+        &self.topic_partition
+    }
+
     /// The client it belongs to.
     pub(crate) fn client(&self) -> &Arc<Client> {
         &self.client

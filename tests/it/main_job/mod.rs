@@ -1,8 +1,11 @@
 //! The main job: a Kafka topic into tables, exactly once, by the program itself. The oracle is Kafka's own console consumer.
 
+mod brokers;
 mod deadline;
 mod demo;
+pub(crate) mod job;
 mod kills;
+mod losses;
 mod moved_offsets;
 mod partitions;
 pub(crate) mod process;

@@ -12,16 +12,26 @@ use directstream::{
     plan::{Limits, Position, Rates, RecordSize, plan_batch},
 };
 
-use super::{process::Process, tables::Tables};
-use crate::support::{Kafka, record, shared_kafka};
+use super::{
+    job::{Job, LIMIT},
+    process::Process,
+    tables::Tables,
+};
+use crate::support::{Kafka, record, shared_kafka, wait_until};
 
 const PARTITIONS: i32 = 1000;
 const BUSY: i32 = 50;
 const RECORDS_EACH: i32 = 1000;
 /// How long a start may take that drains the busy partitions, on two busy cores.
 const COLD_START_MAX: Duration = Duration::from_secs(15);
-/// How long a plan may take here. The figure itself is in `docs/benchmarks`; a busy test machine is not where it is measured.
-const PLAN_MAX: Duration = Duration::from_millis(300);
+/// How long asking and planning may take, the quickest of many times: what other tests do at the same time makes most of them
+/// slower, and none of them quicker.
+const PLAN_MAX: Duration = Duration::from_millis(30);
+/// A budget that has room for half of the partitions at once.
+const SMALL: u64 = 64 * 1024 * 1024;
+/// What the process may have in memory besides: the program itself, its clients' partitions and threads, what an allocator
+/// keeps.
+const BESIDES: u64 = 96 * 1024 * 1024;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cold_start_drains_fifty_of_a_thousand_partitions() {
@@ -32,9 +42,9 @@ async fn a_cold_start_drains_fifty_of_a_thousand_partitions() {
         (0..RECORDS_EACH).map(move |n| record(format!(r#"{{"n":{n}}}"#)).partition(partition))
     });
     kafka.produce(&topic, busy.collect()).await;
-    let median = plan_times(&kafka, &topic);
-    eprintln!("asking and planning {PARTITIONS} partitions: median {median:?}");
-    assert!(median < PLAN_MAX, "{median:?}");
+    let times = plan_times(&kafka, &topic);
+    eprintln!("asking and planning {PARTITIONS} partitions: {:?}, median {:?}", times[0], times[times.len() / 2]);
+    assert!(times[0] < PLAN_MAX, "{times:?}");
 
     let tables = Tables::sqlite();
     let folder = tempfile::tempdir().unwrap();
@@ -69,10 +79,61 @@ n = {{ from = "one", type = "bigint", merge = "add" }}
         (0..BUSY).map(|busy| (i64::from(busy * (PARTITIONS / BUSY)), i64::from(RECORDS_EACH))).collect();
     assert_eq!(tables.counts().await, expected);
     assert!(took < COLD_START_MAX, "{took:?}");
+    all_by_turns(&kafka, &topic).await;
+}
+
+/// All partitions have records now, more than the budget lets prefetch.
+async fn all_by_turns(kafka: &Kafka, topic: &str) {
+    let records = (0..PARTITIONS).flat_map(|partition| (0..20).map(move |n| (partition, partition * 20 + n)));
+    let records = records.map(|(partition, n)| record(incompressible(n)).partition(partition)).collect();
+    let places = kafka.produce(topic, records).await;
+    let job = Job::new(kafka, topic, "");
+    let started = Instant::now();
+    let mut running = job.start(&["stream.memory_max=64MiB"]);
+    let all = i64::try_from(places.len()).unwrap() + i64::from(BUSY * RECORDS_EACH);
+    let mut most = 0;
+    wait_until("all is committed", LIMIT, async || {
+        running.runs();
+        most = most.max(resident_bytes(running.id()));
+        job.tables.committed().await == all
+    })
+    .await;
+    eprintln!(
+        "{all} records of {PARTITIONS} partitions in {} MiB: {:?}, {} MiB resident",
+        SMALL >> 20,
+        started.elapsed(),
+        most >> 20
+    );
+    drop(running);
+    let read = job.tables.places().await;
+    assert_eq!(i64::try_from(read.len()).unwrap(), all);
+    assert!(read.windows(2).all(|pair| pair[0] < pair[1]), "a record is doubled");
+    assert!(most < SMALL + BESIDES, "{} MiB", most >> 20);
+}
+
+/// 1,000 hexadecimal digits, which compress to half of that: what lies in the log is about what is read.
+fn incompressible(seed: i32) -> String {
+    let mut state = u64::from(seed.cast_unsigned()) + 1;
+    let mut next = || {
+        // xorshift64
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    (0..1_000 / 16).map(|_| format!("{:016x}", next())).collect()
+}
+
+/// The most that the process ever had in memory.
+fn resident_bytes(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    // One that has just ended has no such line.
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.map_or(0, |line| line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024)
 }
 
 /// What every interval does before it reads: ids, latest and earliest offsets of all partitions, and the plan.
-fn plan_times(kafka: &Kafka, topic: &str) -> Duration {
+fn plan_times(kafka: &Kafka, topic: &str) -> Vec<Duration> {
     let properties = KafkaProperties::new(kafka.brokers(), "plan", BTreeMap::new());
     let lookup = OffsetLookup::new(&properties, SystemClock::shared()).unwrap();
     let partitions: Vec<TopicPartition> =
@@ -85,6 +146,7 @@ fn plan_times(kafka: &Kafka, topic: &str) -> Duration {
             topic_id: None,
             expected: Some(Offset::ZERO),
             from: Offset::ZERO,
+            latest_epoch: None,
         })
         .collect();
     let (rates, record_size) = (Rates::default(), RecordSize::new());
@@ -108,8 +170,7 @@ fn plan_times(kafka: &Kafka, topic: &str) -> Duration {
         .map(|_| {
             let started = Instant::now();
             assert_eq!(lookup.topic_ids(&[topic]).len(), 1);
-            let latest = lookup.latest(&partitions, IsolationLevel::ReadCommitted);
-            let earliest = lookup.earliest(&partitions, IsolationLevel::ReadCommitted);
+            let [latest, earliest] = lookup.latest_and_earliest(&partitions, IsolationLevel::ReadCommitted);
             let latest: BTreeMap<_, _> =
                 latest.into_iter().filter_map(|told| Some((told.topic_partition, told.outcome.offset()?))).collect();
             assert_eq!((latest.len(), earliest.len()), (1000, 1000));
@@ -118,5 +179,5 @@ fn plan_times(kafka: &Kafka, topic: &str) -> Duration {
         })
         .collect();
     times.sort_unstable();
-    times[times.len() / 2]
+    times
 }

@@ -97,6 +97,31 @@ impl Tables {
         database.execute(sql).await;
     }
 
+    /// Puts the stored offset of a partition somewhere else, in a SQLite file that nobody uses.
+    pub(crate) async fn move_offset(&self, partition: i32, until: i64) {
+        let Self::Sqlite(folder) = self else { panic!("SQLite only") };
+        let options = SqliteConnectOptions::new().filename(Self::file(folder));
+        let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
+        let sql = "UPDATE directstream_offsets SET until_offset = $1 WHERE partition = $2";
+        let moved = sqlx::query(sql).bind(until).bind(partition).execute(&mut connection).await.unwrap();
+        assert_eq!(moved.rows_affected(), 1);
+        connection.close().await.unwrap();
+    }
+
+    /// The leader epoch that is stored with the offset of partition 0.
+    pub(crate) async fn leader_epoch(&self) -> Option<i64> {
+        let sql = format!("SELECT CAST(leader_epoch AS bigint) FROM {} WHERE partition = 0", self.own("offsets"));
+        let rows: Vec<(Option<i64>,)> = self.rows(sql).await.unwrap();
+        rows[0].0
+    }
+
+    /// Lost ranges in the order of batches: partition, from, until if known, reason.
+    pub(crate) async fn lost_ranges(&self) -> Vec<(i64, i64, Option<i64>, String)> {
+        let columns = "CAST(partition AS bigint), from_offset, until_offset, reason";
+        let sql = format!("SELECT {columns} FROM {} ORDER BY batch_seq, partition", self.own("lost_ranges"));
+        self.rows(sql).await.unwrap()
+    }
+
     /// Partition and offset of every row of the append table, sorted.
     pub(crate) async fn places(&self) -> Vec<(i64, i64)> {
         self.rows("SELECT part, off FROM events ORDER BY part, off".to_owned()).await.unwrap()

@@ -187,30 +187,3 @@ async fn the_mock_cluster_answers_all_but_topic_ids() {
     .await;
     drop(cluster);
 }
-
-#[tokio::test]
-#[ignore = "a measurement: 1,000 partitions, best on an idle machine"]
-async fn a_thousand_partitions_are_asked_in_30_ms() {
-    let kafka = Kafka::start(broker()).await;
-    let topic = kafka.topic(1_000).await;
-    let lookup = lookup(&kafka);
-    blocking(move || {
-        latest(&lookup, &topic, 999);
-        let all: Vec<_> = (0..1_000).map(|partition| tp(&topic, partition)).collect();
-        let answered = || lookup.latest(&all, COMMITTED).iter().all(|answer| answer.outcome.offset().is_some());
-        while !answered() {
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        let mut times: Vec<_> = (0..9)
-            .map(|_| {
-                let started = Instant::now();
-                assert!(answered());
-                started.elapsed()
-            })
-            .collect();
-        times.sort();
-        eprintln!("1,000 partitions: {times:?}");
-        assert!(times[4] < Duration::from_millis(30), "{:?}", times[4]);
-    })
-    .await;
-}

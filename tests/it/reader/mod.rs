@@ -6,6 +6,7 @@ mod losses;
 mod ranges;
 mod security;
 mod stalls;
+mod turns;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

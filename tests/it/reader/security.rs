@@ -2,13 +2,18 @@
 
 use std::time::Instant;
 
+use tokio::sync::OnceCell;
+
 use directstream::{
     ErrorKind,
     kafka::{ClientErrorClass, TopicAnswer},
 };
 
 use super::*;
-use crate::support::kafka as broker;
+use crate::{
+    main_job::job::{Job, LIMIT},
+    support::{kafka as broker, wait_until},
+};
 
 const PASSWORD: &str = "canary-password";
 
@@ -22,8 +27,13 @@ fn as_reader(kafka: &Kafka, password: &str) -> KafkaProperties {
     properties(kafka, &sasl)
 }
 
-/// A broker whose clients log in; inside its container nobody has to.
+/// A broker whose clients log in; inside its container nobody has to. The tests of this file share it.
 async fn guarded() -> Kafka {
+    static GUARDED: OnceCell<Kafka> = OnceCell::const_new();
+    GUARDED.get_or_init(start_guarded).await.clone()
+}
+
+async fn start_guarded() -> Kafka {
     let jaas = format!("org.apache.kafka.common.security.plain.PlainLoginModule required user_reader=\"{PASSWORD}\";");
     let image = broker()
         .env("KAFKA_LISTENER_SECURITY_PROTOCOL_MAP", "CLIENT:SASL_PLAINTEXT,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT")
@@ -39,19 +49,26 @@ async fn allow(kafka: &Kafka, operation: &str, topic: &str) {
     kafka.tool("kafka-acls", &grant).await.unwrap();
 }
 
+async fn revoke(kafka: &Kafka, operation: &str, topic: &str) {
+    let words = ["--remove", "--force", "--allow-principal", "User:reader", "--operation", operation, "--topic", topic];
+    kafka.tool("kafka-acls", &words).await.unwrap();
+}
+
+/// A topic with the records 1 to 10. Made inside the container, where nobody has to log in.
+async fn filled(kafka: &Kafka, topic: &str) {
+    kafka.tool("kafka-topics", &["--create", "--topic", topic, "--partitions", "1"]).await.unwrap();
+    produce_ten(kafka, topic).await;
+}
+
+async fn produce_ten(kafka: &Kafka, topic: &str) {
+    let producer = "/opt/kafka/bin/kafka-console-producer.sh --bootstrap-server localhost:9093 --topic";
+    kafka.server().run(&["sh", "-c", &format!("seq 1 10 | {producer} {topic}")]).await.unwrap();
+}
+
 #[tokio::test]
 async fn missing_rights_and_wrong_passwords_are_told_apart() {
     let kafka = guarded().await;
-    kafka.tool("kafka-topics", &["--create", "--topic", "t", "--partitions", "1"]).await.unwrap();
-    kafka
-        .server()
-        .run(&[
-            "sh",
-            "-c",
-            "seq 1 10 | /opt/kafka/bin/kafka-console-producer.sh --bootstrap-server localhost:9093 --topic t",
-        ])
-        .await
-        .unwrap();
+    filled(&kafka, "t").await;
     let wrong = as_reader(&kafka, "another-canary");
     blocking(move || {
         let lookup = OffsetLookup::new(&wrong, SystemClock::shared()).unwrap();
@@ -98,4 +115,44 @@ async fn missing_rights_and_wrong_passwords_are_told_apart() {
         assert!(errors.iter().all(|error| error.class == ClientErrorClass::Authorization), "{errors:?}");
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_credentials_a_wrong_protocol_and_a_revoked_right_end_a_job_with_3_and_are_named() {
+    let kafka = guarded().await;
+    filled(&kafka, "job").await;
+    allow(&kafka, "Describe", "job").await;
+    allow(&kafka, "Read", "job").await;
+    let keys = |password: &str| {
+        format!(
+            "properties = {{ \"security.protocol\" = \"SASL_PLAINTEXT\", \"sasl.mechanism\" = \"PLAIN\", \
+             \"sasl.username\" = \"reader\", \"sasl.password\" = \"{password}\" }}"
+        )
+    };
+    const SOON: &str = "stream.start_timeout=4s";
+    let in_time = async |job: &Job, settings: &[&str]| {
+        let started = Instant::now();
+        let (code, told) = job.until_latest(settings).await;
+        // The time-out is kept to the second; the rest is the process on a busy machine.
+        assert!(started.elapsed() < Duration::from_secs(15), "{:?}: {told}", started.elapsed());
+        assert!(!told.contains("canary"), "{told}");
+        (code, told)
+    };
+    let (code, told) = in_time(&Job::new(&kafka, "job", &keys("another-canary")), &[SOON]).await;
+    assert!(code == 3 && told.contains("uthentication") && told.contains("SASL_PLAINTEXT"), "{code}: {told}");
+    let (code, told) = in_time(&Job::new(&kafka, "job", ""), &[SOON]).await;
+    assert!(code == 3 && told.contains("plaintext"), "{code}: {told}");
+    let job = Job::new(&kafka, "job", &keys(PASSWORD));
+    let (code, told) = in_time(&job, &["kafka.topics=[\"no-such-topic\"]", SOON]).await;
+    assert!(code == 3 && told.contains("no-such-topic") && told.contains("may not describe"), "{code}: {told}");
+
+    let running = job.start(&["stream.unavailable_max=5s"]);
+    wait_until("the records are committed", LIMIT, async || job.tables.committed().await == 10).await;
+    revoke(&kafka, "Read", "job").await;
+    produce_ten(&kafka, "job").await;
+    let (code, told) = running.ended().await;
+    assert!(code == 3 && told.contains("give it READ"), "{code}: {told}");
+    allow(&kafka, "Read", "job").await;
+    job.reads_all(&[]).await;
+    assert_eq!(job.tables.places().await, (0..20).map(|offset| (0, offset)).collect::<Vec<_>>());
 }
