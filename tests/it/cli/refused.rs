@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, fs};
 
-use super::world::World;
-use crate::support::record;
+use super::world::{LIMIT, World};
+use crate::support::{record, wait_until};
 
 const PARTITIONS: i32 = 3;
 const RECORDS: i64 = 1_500;
@@ -134,7 +134,37 @@ async fn refused_records_become_dead_letters(world: World) {
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     // Again, for what only comes to light at a start.
     assert_eq!(world.run(&["run", "job.toml", "--until-latest"]).code, 0);
+    recount(&world).await;
+}
 
+#[tokio::test]
+async fn kills_while_records_are_isolated_lose_and_double_nothing_with_postgres() {
+    kills_while_records_are_isolated(World::postgres(PARTITIONS).await).await;
+}
+
+#[tokio::test]
+async fn kills_while_records_are_isolated_lose_and_double_nothing_with_sqlite() {
+    kills_while_records_are_isolated(World::sqlite(PARTITIONS).await).await;
+}
+
+async fn kills_while_records_are_isolated(world: World) {
+    let world = world_with_constraints(world, "dead_letter").await;
+    let mut kills = 0;
+    for _ in 0..4 {
+        let mut running = world.start(&["--until-latest"]);
+        // The batch was refused, and is about to be read, or written, once more.
+        let isolating = async || running.told().contains("the batch is run again") || running.has_ended();
+        wait_until("a batch is refused", LIMIT, isolating).await;
+        kills += i32::from(running.kill());
+    }
+    assert!(kills > 0, "no kill hit a process at work");
+    let ran = world.run(&["run", "job.toml", "--until-latest"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    recount(&world).await;
+}
+
+/// Every record is in its place: good ones in the tables, each once, the others among the dead letters.
+async fn recount(world: &World) {
     let all = (0..PARTITIONS).flat_map(|partition| (0..RECORDS).map(move |offset| (i64::from(partition), offset)));
     let kind_of = |place: &(i64, i64)| kind(i32::try_from(place.0).unwrap(), place.1);
     let (good, bad): (Vec<_>, Vec<_>) = all.partition(|place| kind_of(place) == Kind::Good);
