@@ -12,9 +12,10 @@ use super::{ColumnType, Merge, Value};
 
 /// Microseconds from 1970-01-01 to 2000-01-01, where PostgreSQL's timestamps start.
 const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
-/// The earliest and the latest instant that both a PostgreSQL `timestamptz` and RFC 3339 text can hold: years 0001 to 9999.
+/// The earliest and the latest instant that both a PostgreSQL `timestamptz` and RFC 3339 text can hold: from year 0001 to
+/// 9999-12-30T22:00:00, after which some place of the world writes a year of five digits.
 const TIMESTAMP_MICROS_MIN: i64 = -62_135_596_800_000_000;
-const TIMESTAMP_MICROS_MAX: i64 = 253_402_300_799_999_999;
+const TIMESTAMP_MICROS_MAX: i64 = 253_402_207_200_999_999;
 /// Digits of a `numeric` before and after the point that PostgreSQL keeps.
 const NUMERIC_DIGITS_MAX: u64 = 131_072;
 const NUMERIC_SCALE_MAX: i64 = 16_383;
@@ -564,6 +565,20 @@ mod tests {
         assert_eq!(round_trip(ColumnType::Bytea, Value::from(vec![0, 255])), Field::Bytes(vec![0, 255].into()));
         assert_eq!(round_trip(ColumnType::Timestamptz, Value::TimestampMicros(-1)), Field::TimestampMicros(-1));
         assert_eq!(round_trip(ColumnType::Text, Value::Null), Field::Null);
+    }
+
+    #[test]
+    fn every_time_that_is_taken_can_be_written_as_text() {
+        for micros in [TIMESTAMP_MICROS_MIN, 0, TIMESTAMP_MICROS_MAX] {
+            assert_eq!(
+                round_trip(ColumnType::Timestamptz, Value::TimestampMicros(micros)),
+                Field::TimestampMicros(micros)
+            );
+            assert!(rfc3339(micros).is_ok(), "{micros}");
+        }
+        for micros in [TIMESTAMP_MICROS_MIN - 1, TIMESTAMP_MICROS_MAX + 1, i64::MIN, i64::MAX] {
+            assert!(Field::convert(ColumnType::Timestamptz, Value::TimestampMicros(micros)).is_err(), "{micros}");
+        }
     }
 
     #[test]

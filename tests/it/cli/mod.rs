@@ -1,5 +1,6 @@
 //! The program as a person or a script meets it: arguments, stdout, stderr, exit code.
 
+mod bad_data;
 mod database;
 mod dead_letters;
 mod help;
