@@ -15,7 +15,7 @@ const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
 /// The earliest and the latest instant that both a PostgreSQL `timestamptz` and RFC 3339 text can hold: from year 0001 to
 /// 9999-12-30T22:00:00, after which some place of the world writes a year of five digits.
 const TIMESTAMP_MICROS_MIN: i64 = -62_135_596_800_000_000;
-const TIMESTAMP_MICROS_MAX: i64 = 253_402_207_200_999_999;
+const TIMESTAMP_MICROS_MAX: i64 = 253_402_207_200_000_000;
 /// Digits of a `numeric` before and after the point that PostgreSQL keeps.
 const NUMERIC_DIGITS_MAX: u64 = 131_072;
 const NUMERIC_SCALE_MAX: i64 = 16_383;
