@@ -193,13 +193,21 @@ impl DirectReader {
             drop(turns);
             return self.place(&mut [Wanted { lane, offset: from, leader_epoch: None }]);
         }
-        let done: Vec<_> = turns.take_done().iter().map(|topic_partition| self.lane(topic_partition)).collect();
-        // A lane that is locked is being read once more, by another task.
-        let mut room: Vec<_> =
-            done.iter().filter_map(|lane| lane.try_lock().ok()).filter(|lane| lane.queue.is_some()).collect();
-        Lane::give_up_all(room.iter_mut().map(|lane| &mut **lane));
-        let room_left = room.len().saturating_sub(1);
-        drop(room);
+        let names = turns.take_done();
+        let done: Vec<_> = names.iter().map(|topic_partition| self.lane(topic_partition)).collect();
+        let mut given_up = Vec::new();
+        for (topic_partition, lane) in names.into_iter().zip(&done) {
+            match lane.try_lock() {
+                Ok(lane) if lane.queue.is_some() => given_up.push(lane),
+                Ok(_) => {}
+                // Its reader has not let go of it yet, or reads it once more: it makes room another time.
+                Err(_) => turns.read(&topic_partition),
+            }
+        }
+        Lane::give_up_all(given_up.iter_mut().map(|lane| &mut **lane));
+        drop(given_up);
+        // Counted and not reckoned: who went over the room before is taken off it now. Our own lane is locked, and counted.
+        let room_left = self.room().saturating_sub(self.assigned_now());
         let (leader_epoch, next) = turns.next(&lane.topic_partition, room_left);
         let lanes: Vec<_> = next.iter().map(|start| self.lane(&start.topic_partition)).collect();
         let mut guards: Vec<_> =
@@ -232,9 +240,16 @@ impl DirectReader {
         errors
     }
 
-    /// How many partitions are assigned, and may prefetch.
+    /// How many partitions are assigned, and may prefetch. Waits while partitions change turns: those that go and those that
+    /// come would both be counted.
     #[must_use]
     pub fn assigned(&self) -> usize {
+        let _turns = lock(&self.turns);
+        self.assigned_now()
+    }
+
+    /// The same, for whoever holds the turns. A locked lane is assigned, or will be at once.
+    fn assigned_now(&self) -> usize {
         let lanes = read_lock(&self.lanes);
         lanes.values().filter(|lane| lane.try_lock().map_or(true, |lane| lane.queue.is_some())).count()
     }
