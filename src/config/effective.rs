@@ -40,6 +40,8 @@ pub fn effective(job: &Job) -> Vec<EffectiveValue> {
     values.put("stream.start_timeout", format_duration(stream.start_timeout));
     values.put("stream.unavailable_max", format_duration(stream.unavailable_max));
     values.put("stream.batch_deadline", format_duration(stream.batch_deadline));
+    values.put("stream.max_failures", stream.max_failures);
+    values.put("stream.failures_validity_interval", format_duration(stream.failures_validity_interval));
     values.put("input.format", job.input.format.as_str());
     values.put("input.on_error", job.input.on_error.as_str());
     // A URL that came out of a file is shown under the key that names the file.

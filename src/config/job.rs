@@ -28,6 +28,12 @@ pub const UNAVAILABLE_MAX_DEFAULT: Duration = Duration::from_secs(10 * 60);
 /// `stream.batch_deadline` when it is not given: far longer than a batch should take, short enough for somebody to notice.
 pub const BATCH_DEADLINE_DEFAULT: Duration = Duration::from_secs(30 * 60);
 
+/// `stream.max_failures` when it is not given: far more than what passes by itself, as a restart of a server does.
+pub const MAX_FAILURES_DEFAULT: u64 = 1000;
+
+/// `stream.failures_validity_interval` when it is not given: one hour.
+pub const FAILURES_VALIDITY_INTERVAL_DEFAULT: Duration = Duration::from_secs(60 * 60);
+
 /// `store.ledger_retention` when it is not given: 30 days.
 pub const LEDGER_RETENTION_DEFAULT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
@@ -142,6 +148,10 @@ pub struct StreamConfig {
     pub unavailable_max: Duration,
     /// How long reading and transforming one batch may take.
     pub batch_deadline: Duration,
+    /// How many batches may fail at first within `failures_validity_interval`.
+    pub max_failures: u64,
+    /// How long a failure counts.
+    pub failures_validity_interval: Duration,
 }
 
 impl Default for StreamConfig {
@@ -155,6 +165,8 @@ impl Default for StreamConfig {
             start_timeout: START_TIMEOUT_DEFAULT,
             unavailable_max: UNAVAILABLE_MAX_DEFAULT,
             batch_deadline: BATCH_DEADLINE_DEFAULT,
+            max_failures: MAX_FAILURES_DEFAULT,
+            failures_validity_interval: FAILURES_VALIDITY_INTERVAL_DEFAULT,
         }
     }
 }

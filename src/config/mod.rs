@@ -49,8 +49,9 @@ mod values;
 pub use effective::{EffectiveValue, effective};
 pub use finding::{Faults, Finding, Origin, Origins};
 pub use job::{
-    BATCH_DEADLINE_DEFAULT, BATCH_INTERVAL_DEFAULT, BackpressureConfig, ConsumerGroupMirror, InputConfig, InputFormat,
-    IsolationLevel, Job, KafkaConfig, LEDGER_RETENTION_DEFAULT, LISTEN_PORT_DEFAULT, MEMORY_MAX_DEFAULT,
+    BATCH_DEADLINE_DEFAULT, BATCH_INTERVAL_DEFAULT, BackpressureConfig, ConsumerGroupMirror,
+    FAILURES_VALIDITY_INTERVAL_DEFAULT, InputConfig, InputFormat, IsolationLevel, Job, KafkaConfig,
+    LEDGER_RETENTION_DEFAULT, LISTEN_PORT_DEFAULT, MAX_FAILURES_DEFAULT, MEMORY_MAX_DEFAULT,
     MIN_RATE_PER_PARTITION_DEFAULT, Migrate, OnDataLoss, OnError, ReportConfig, START_TIMEOUT_DEFAULT, StartPolicy,
     StoreConfig, StreamConfig, Subscription, UNAVAILABLE_MAX_DEFAULT, ZookeeperMirror,
 };

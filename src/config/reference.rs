@@ -132,6 +132,14 @@ keys! {
     "Reading and transforming one batch, and its side effects, may each take so long; then the batch is dropped whole: exit code 6.",
     "Longer: for user code that is slow and not stuck. Shorter: code that never returns is told sooner.",
     "", "\"5m\"";
+    "stream.max_failures", "integer: batches, from 1", Is("1000"),
+    "More batches than these may not fail at first within `stream.failures_validity_interval`: one that is dropped and planned again, or whose commit is tried again, is one failure however often that is repeated. Above it the job ends with the last failure's exit code.",
+    "Larger: servers may come and go more often. Smaller: whoever watches it is told of a server that comes and goes.",
+    "spark.yarn.maxAppAttempts", "20";
+    "stream.failures_validity_interval", "string: duration", Is("1h"),
+    "How long a failed batch counts towards `stream.max_failures`.",
+    "Longer: rare failures are added up. Shorter: only what fails often ends the job.",
+    "spark.yarn.am.attemptFailuresValidityInterval", "\"10m\"";
 
     "input.format", "`json`, `text`, `bytes`", Is("json"),
     "What the value of a record is.",

@@ -32,7 +32,10 @@ pub(super) fn read(section: &Section<'_>) -> Option<StreamConfig> {
     let any = Duration::from_millis(1)..=Duration::MAX;
     let start_timeout = duration(section, "start_timeout", defaults.start_timeout, any.clone());
     let unavailable_max = duration(section, "unavailable_max", defaults.unavailable_max, any.clone());
-    let batch_deadline = duration(section, "batch_deadline", defaults.batch_deadline, any);
+    let batch_deadline = duration(section, "batch_deadline", defaults.batch_deadline, any.clone());
+    let max_failures = section.find("max_failures").map_or(Some(defaults.max_failures), |found| found.count());
+    let failures_validity_interval =
+        duration(section, "failures_validity_interval", defaults.failures_validity_interval, any);
     Some(StreamConfig {
         batch_interval: batch_interval?,
         max_rate_per_partition: max_rate?,
@@ -42,6 +45,8 @@ pub(super) fn read(section: &Section<'_>) -> Option<StreamConfig> {
         start_timeout: start_timeout?,
         unavailable_max: unavailable_max?,
         batch_deadline: batch_deadline?,
+        max_failures: max_failures?,
+        failures_validity_interval: failures_validity_interval?,
     })
 }
 

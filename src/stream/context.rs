@@ -121,6 +121,14 @@ impl StreamingContextBuilder {
         self
     }
 
+    /// More than `max` batches may not fail at first within `interval`. Default: 1,000 within an hour. Spark's nearest:
+    /// `spark.yarn.maxAppAttempts` within `spark.yarn.am.attemptFailuresValidityInterval`.
+    #[must_use]
+    pub fn max_failures(mut self, max: u64, interval: Duration) -> Self {
+        (self.stream.max_failures, self.stream.failures_validity_interval) = (max, interval);
+        self
+    }
+
     /// What to do about another live owner of the application. Default: wait 10 s, then fail.
     #[must_use]
     pub fn ownership(mut self, ownership: Ownership) -> Self {

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use super::{
     asked_to_stop,
     batch::{Assignment, Processed, Workshop, ends_of, ranges_of},
-    failing::Failing,
+    failing::{Failing, FailureBudget},
     inquiry::Inquiry,
     pending::{Patience, Pending, Settled},
     place::Place,
@@ -72,6 +72,7 @@ pub(super) struct Driver {
     pub(super) refused: Option<Arc<Assignment>>,
     /// Conflicts in a row.
     pub(super) conflicts: u32,
+    pub(super) failures: FailureBudget,
 }
 
 /// What a planned interval came to.
@@ -106,7 +107,7 @@ impl Driver {
     async fn run_batches(&mut self, stop: &mut watch::Receiver<bool>) -> Result<End> {
         let mut cut_short = false;
         let mut began = self.clock.monotonic();
-        let mut failing = Failing::default();
+        let mut failing = Failing::new(self.failures.clone());
         loop {
             let since = self.clock.monotonic().saturating_sub(began);
             let wait = self.timing.wait(self.clock.now_ms(), self.last_time, since, cut_short).max(failing.pause());
@@ -117,7 +118,7 @@ impl Driver {
             let turn = self.turn(stop).await?;
             cut_short = matches!(turn, Turn::Committing { cut_short: true });
             match turn {
-                Turn::Committing { .. } | Turn::Nothing => failing = Failing::default(),
+                Turn::Committing { .. } | Turn::Nothing => failing.ended(),
                 Turn::Dropped(error) => failing.again(error, self.clock.monotonic(), self.stream.unavailable_max)?,
                 Turn::Abandoned => return Ok(End::Stopped),
             }
@@ -381,7 +382,11 @@ impl Driver {
         self.report_memory(&commit);
         let rows = commit.tables.iter().flat_map(|table| &table.chunks).map(|chunk| chunk.rows).sum();
         let counts = BatchCounts::of(&commit, rows);
-        let patience = Patience { clock: Arc::clone(&self.clock), unavailable_max: self.stream.unavailable_max };
+        let patience = Patience {
+            clock: Arc::clone(&self.clock),
+            unavailable_max: self.stream.unavailable_max,
+            failures: self.failures.clone(),
+        };
         let batch = (progress, counts, assignment);
         self.pending = Some(Pending::start(self.committer.clone(), commit, patience, batch, stop.clone()));
         Ok(Turn::Committing { cut_short: false })
@@ -543,6 +548,7 @@ impl Driver {
             let message = "a stored offset is missing although batches were committed";
             return Err(Error::corrupt(message).on(gone.clone()).at(Stage::Commit));
         }
+        let error = self.failures.spend(error, self.clock.monotonic())?;
         tracing::warn!("{error}: planning again");
         self.batch_seq = seq - 1;
         self.refused = None;

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::watch, task::JoinHandle};
 
-use super::{asked_to_stop, batch::Assignment};
+use super::{asked_to_stop, batch::Assignment, failing::FailureBudget};
 use crate::{
     clock::Clock,
     commit::{Commit, CommitOutcome, Committer, StoredPosition},
@@ -42,6 +42,8 @@ pub(super) struct Pending {
 pub(super) struct Patience {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) unavailable_max: Duration,
+    /// What the first try that fails is taken from.
+    pub(super) failures: FailureBudget,
 }
 
 impl Pending {
@@ -89,7 +91,9 @@ async fn commit_with_retries(
                 return Ok(Settled::Refused(error, committer.positions().await?));
             }
             CommitOutcome::NotCommitted { batch: whole, error } => {
-                let lasted = patience.clock.monotonic().saturating_sub(started);
+                let now = patience.clock.monotonic();
+                let error = if attempt == 1 { patience.failures.spend(error, now)? } else { error };
+                let lasted = now.saturating_sub(started);
                 if !error.kind().is_retryable() || lasted >= patience.unavailable_max || *stop.borrow() {
                     return Err(error);
                 }

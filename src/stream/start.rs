@@ -9,6 +9,7 @@ use super::{
     batch::Workshop,
     context::{Parts, Started},
     driver::Driver,
+    failing::FailureBudget,
     inquiry::Inquiry,
     place::Place,
 };
@@ -89,6 +90,7 @@ pub(super) async fn start(parts: &Parts, stop: watch::Receiver<bool>) -> Result<
         pending: None,
         refused: None,
         conflicts: 0,
+        failures: FailureBudget::new(&parts.stream),
     };
     Ok(Started { driver, committer })
 }

@@ -33,6 +33,8 @@ backpressure = { enabled = false, initial_rate = 5000 }
 start_timeout = "1m"
 unavailable_max = "1h30m"
 batch_deadline = "5m"
+max_failures = 20
+failures_validity_interval = "10m"
 
 [input]
 format = "json"
@@ -139,6 +141,7 @@ fn every_key_of_a_file_is_read() {
     assert_eq!(job.stream.start_timeout, Duration::from_secs(60));
     assert_eq!(job.stream.unavailable_max, Duration::from_secs(5400));
     assert_eq!(job.stream.batch_deadline, Duration::from_secs(300));
+    assert_eq!((job.stream.max_failures, job.stream.failures_validity_interval), (20, Duration::from_secs(600)));
     assert_eq!(job.input, InputConfig { format: InputFormat::Json, on_error: OnError::DeadLetter });
     assert_eq!(job.store.url.expose(), "postgres://app@localhost/app");
     assert_eq!(job.store.migrate, Migrate::Off);
@@ -221,7 +224,7 @@ fn a_higher_layer_wins_and_every_value_knows_its_layer() {
     assert_eq!(origin("kafka.properties.sasl.mechanism"), "job.toml:11");
     assert_eq!(origin("kafka.insecure"), "default");
     assert_eq!(origin("output.0.columns.id.merge"), "--set");
-    assert_eq!(origin("output.0.columns.amount.type"), "job.toml:42");
+    assert_eq!(origin("output.0.columns.amount.type"), "job.toml:44");
 }
 
 #[test]

@@ -70,7 +70,14 @@ impl Field {
 
     /// Starts the job with faults.
     pub(crate) fn run(&self, failpoints: &str) -> Process {
-        Process::under_fire(&self.job, &["--until-latest"], failpoints, &self.log())
+        self.run_with(&[], failpoints)
+    }
+
+    /// The same with settings: each a key and its value.
+    pub(crate) fn run_with(&self, settings: &[&str], failpoints: &str) -> Process {
+        let settings = settings.iter().flat_map(|setting| ["--set", setting]);
+        let arguments: Vec<_> = settings.chain(["--until-latest"]).collect();
+        Process::under_fire(&self.job, &arguments, failpoints, &self.log())
     }
 
     fn log(&self) -> PathBuf {

@@ -1,6 +1,7 @@
 //! Under fire: named faults in the middle of the work, and zombies. The program ends or goes on; a clean run finishes alone; the
 //! tables equal what Kafka's own console consumer gives.
 
+mod budget;
 mod field;
 mod sweep;
 mod zombies;
