@@ -2,16 +2,12 @@
 
 use serde::Serialize;
 
-use super::{
-    CommandEnd, Console, Table,
-    args::BatchesArgs,
-    job::load_job,
-    store::{in_time, never_ran, open},
-};
+use super::{CommandEnd, Console, Table, args::BatchesArgs, console::time, job::load_job};
 use crate::{
-    commit::{LedgerBatch, LedgerRange},
+    commit::{Inspector, LedgerBatch, LedgerRange},
     config::Job,
     error::Result,
+    stream::in_time,
 };
 
 /// A table shows so many ranges of a batch; JSON shows all.
@@ -59,8 +55,8 @@ pub(super) async fn batches(args: BatchesArgs, console: &Console) -> Result<Comm
 }
 
 async fn read(job: &Job, last: u32) -> Result<Vec<LedgerBatch>> {
-    let mut store = open(job).await?;
-    store.application().await?.ok_or_else(|| never_ran(job))?;
+    let mut store = Inspector::open(&job.store.url, &job.name).await?;
+    store.known().await?;
     store.batches(last).await
 }
 
@@ -111,10 +107,6 @@ impl Range {
             checksum: format!("{:016x}", range.counts.checksum),
         }
     }
-}
-
-fn time(ms: i64) -> String {
-    jiff::Timestamp::from_millisecond(ms).map_or_else(|_| ms.to_string(), |time| format!("{time:.3}"))
 }
 
 fn text(batches: &[Batch]) -> String {

@@ -31,6 +31,11 @@ pub struct Table {
     rows: Vec<Vec<String>>,
 }
 
+/// Milliseconds since 1970-01-01 UTC in RFC 3339; beyond any calendar, their number.
+pub(super) fn time(ms: i64) -> String {
+    jiff::Timestamp::from_millisecond(ms).map_or_else(|_| ms.to_string(), |time| format!("{time:.3}"))
+}
+
 impl Console {
     /// A console that writes `format` to stdout and shares stderr with the log.
     #[must_use]

@@ -8,15 +8,16 @@ use serde::Serialize;
 use super::{
     CommandEnd, Console, Table,
     args::{DeadLettersChangeArgs, DeadLettersFilter, DeadLettersListArgs, DeadLettersShowArgs, RecordPlace},
+    console::time,
     job::load_job,
-    store::{in_time, store_url},
 };
 use crate::{
     commit::{LetterInfo, LetterRows, LetterSelection, Letters, StoredLetter, TableShape},
-    config::{self, Job},
+    config::Job,
     error::{Error, Result, Stage},
     report::printable,
-    transform::{InputFormat, records_again},
+    stream::in_time,
+    transform::records_again,
     types::{BatchTime, Chunk, ColumnShape, Headers, MemoryChunk, MemoryRecord, Record},
 };
 
@@ -199,7 +200,7 @@ async fn begin(args: &DeadLettersChangeArgs) -> Result<(Job, Letters, Vec<Letter
 }
 
 async fn open(job: &Job) -> Result<Letters> {
-    Letters::open(&store_url(job)?, &job.name).await
+    Letters::open(&job.store.url, &job.name).await
 }
 
 fn selected(filter: &DeadLettersFilter) -> LetterSelection {
@@ -226,14 +227,9 @@ fn no_letter(place: &RecordPlace) -> Error {
 
 /// The records of letters, as the job's tables take them now.
 fn rows_again(job: &Job, now: BatchTime, shapes: &[TableShape], letters: &[StoredLetter]) -> Result<LetterRows> {
-    let format = match job.input.format {
-        config::InputFormat::Json => InputFormat::Json,
-        config::InputFormat::Text => InputFormat::Text,
-        config::InputFormat::Bytes => InputFormat::Bytes,
-    };
     let columns: Vec<Vec<ColumnShape>> = shapes.iter().map(|shape| shape.columns.clone()).collect();
     let records = letters.iter().map(record).collect::<Result<Vec<Record>>>()?;
-    let (records, refused) = records_again(format, now, &job.outputs, &columns, records.into_iter())?;
+    let (records, refused) = records_again(job.input.format, now, &job.outputs, &columns, records.into_iter())?;
     Ok(LetterRows { records, refused })
 }
 
@@ -321,10 +317,6 @@ impl Bytes {
         let more = if self.truncated { " ... (--bytes shows more)" } else { "" };
         format!("{} bytes: {text}{more}", self.bytes)
     }
-}
-
-fn time(ms: i64) -> String {
-    jiff::Timestamp::from_millisecond(ms).map_or_else(|_| ms.to_string(), |time| format!("{time:.3}"))
 }
 
 fn list_text(listing: &Listing) -> String {

@@ -6,12 +6,12 @@ use super::{
     CommandEnd, Console, Table,
     args::{JobArgs, MigrateDownArgs},
     job::load_job,
-    store::{in_time, store_url},
 };
 use crate::{
     commit::{MigrationStatus, migrate_down, migrate_up, migration_status},
     config::Job,
     error::Result,
+    stream::in_time,
 };
 
 /// What changed, and what the store has now.
@@ -35,7 +35,7 @@ struct Migration {
 /// Creates the tables, or brings them up to this version's shape.
 pub(super) async fn up(args: JobArgs, console: &Console) -> Result<CommandEnd> {
     let job = load_job(&args)?;
-    let url = store_url(&job)?;
+    let url = job.store.url.clone();
     let applied = in_time(&job, migrate_up(&url)).await?;
     print(&job, Some(applied), None, console).await
 }
@@ -43,7 +43,7 @@ pub(super) async fn up(args: JobArgs, console: &Console) -> Result<CommandEnd> {
 /// Removes what is above a version, and what it holds.
 pub(super) async fn down(args: MigrateDownArgs, console: &Console) -> Result<CommandEnd> {
     let job = load_job(&args.job)?;
-    let url = store_url(&job)?;
+    let url = job.store.url.clone();
     let removed = in_time(&job, migrate_down(&url, args.to)).await?;
     print(&job, None, Some(removed), console).await
 }
@@ -60,7 +60,7 @@ async fn print(
     removed: Option<Vec<i64>>,
     console: &Console,
 ) -> Result<CommandEnd> {
-    let url = store_url(job)?;
+    let url = job.store.url.clone();
     let migrations = in_time(job, migration_status(&url)).await?.into_iter().map(Migration::of).collect();
     let document = Migrated { store: job.store.url.to_string(), applied, removed, migrations };
     console.print(&document, text)?;

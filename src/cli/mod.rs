@@ -12,7 +12,6 @@ mod job;
 mod migrate;
 mod offsets;
 mod run;
-mod store;
 mod verify;
 
 use std::{

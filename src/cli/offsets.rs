@@ -4,18 +4,13 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{
-    CommandEnd, Console, Table,
-    args::OffsetsShowArgs,
-    job::load_job,
-    store::{in_time, never_ran, open},
-};
+use super::{CommandEnd, Console, Table, args::OffsetsShowArgs, job::load_job};
 use crate::{
-    commit::{ApplicationInfo, StoredPosition},
+    commit::{ApplicationInfo, Inspector, StoredPosition},
     config::Job,
     error::{Error, Result},
     report::printable,
-    stream::{LatestOffsets, latest_offsets},
+    stream::{LatestOffsets, in_time, latest_offsets},
     types::{Offset, TopicPartition},
 };
 
@@ -61,8 +56,8 @@ pub(super) async fn show(args: OffsetsShowArgs, console: &Console) -> Result<Com
 }
 
 async fn stored(job: &Job) -> Result<(ApplicationInfo, Vec<StoredPosition>)> {
-    let mut store = open(job).await?;
-    let application = store.application().await?.ok_or_else(|| never_ran(job))?;
+    let mut store = Inspector::open(&job.store.url, &job.name).await?;
+    let application = store.known().await?;
     Ok((application, store.offsets().await?))
 }
 

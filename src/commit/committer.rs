@@ -7,13 +7,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::{
     postgres::PostgresStore,
     protocol::{Event, Work},
-    settings::{CommitOutcome, Recovered, StoreHealth, StoreKind, StoreSettings, StoredPosition},
+    settings::{CommitOutcome, Recovered, StoreHealth, StoreSettings, StoredPosition},
     shell::{Done, Shell},
     sqlite::SqliteStore,
     store::Store,
 };
 use crate::{
     clock::Clock,
+    config::StoreKind,
     error::{Error, Result},
     types::BatchCommit,
 };

@@ -1,7 +1,10 @@
 //! Looking at a store from outside: offsets, ledger, owner. Plain reads on a connection of their own; a job that runs is not
 //! disturbed, and one that is fenced or stopped can be looked at as well.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
+};
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 use uuid::Uuid;
@@ -9,10 +12,11 @@ use uuid::Uuid;
 use super::{
     ledger::unsigned,
     postgres, schema_of,
-    settings::{StoreKind, StoreSettings, StoreUrl, StoredPosition},
+    settings::{StoreSettings, StoredPosition},
     sqlite,
 };
 use crate::{
+    config::{StoreKind, StoreUrl},
     error::{Error, Result},
     types::{BatchTime, Offset, OffsetRange, RangeCounts, TopicId, TopicPartition},
 };
@@ -97,6 +101,16 @@ pub struct LedgerLoss {
     pub until_offset: Option<Offset>,
 }
 
+/// Dead letters of some batches, also those that are settled.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LedgerLetters {
+    /// How many each batch has; a batch without any is not in it.
+    pub counts: BTreeMap<u64, u64>,
+    /// Where the records lie of which no table has a row: dead letters, and those that were discarded. Not those that were
+    /// replayed.
+    pub left_out: BTreeSet<(TopicPartition, Offset)>,
+}
+
 /// A read-only connection to a store.
 #[derive(Debug)]
 pub struct Inspector {
@@ -140,6 +154,7 @@ type ApplicationRow = (
 type PositionRow = (String, i32, i64, Option<String>, Option<i32>);
 type BatchRow = (i64, i64, i64, i64, i64, i64, i64, i64, i64, i64, i64, String);
 type LossRow = (i64, String, i32, i64, Option<i64>);
+type LetterRow = (i64, String, i32, i64, String);
 type RangeRow = (i64, String, i32, i64, i64, i64, i64, i64, i64, Option<String>, Option<i32>);
 
 impl Link {
@@ -229,6 +244,16 @@ impl Inspector {
         }))
     }
 
+    /// The application's row, of an application that has run.
+    ///
+    /// # Errors
+    /// [`Config`](crate::ErrorKind::Config) if it never has; else as [`open`](Self::open).
+    pub async fn known(&mut self) -> Result<ApplicationInfo> {
+        let name = &self.application;
+        let unknown = format!("the store knows no application of this name: has it run yet? application={name}");
+        self.application().await?.ok_or_else(|| Error::config(unknown))
+    }
+
     /// The committed positions, in the order of topic and partition.
     ///
     /// # Errors
@@ -258,7 +283,10 @@ impl Inspector {
         let what = "cannot begin a snapshot of the store";
         match &mut self.connection {
             Link::Postgres(link) => {
-                let begun = sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ").execute(&mut **link).await;
+                // Kafka is read inside it, which takes as long as it takes.
+                let begin = "SET idle_in_transaction_session_timeout = 0; SET statement_timeout = 0; \
+                     BEGIN ISOLATION LEVEL REPEATABLE READ";
+                let begun = sqlx::raw_sql(begin).execute(&mut **link).await;
                 begun.map(drop).map_err(|error| postgres::postgres_error(what, error))
             }
             Link::Sqlite(link) => {
@@ -342,20 +370,26 @@ impl Inspector {
         rows.into_iter().map(loss).collect()
     }
 
-    /// Where the records lie of which no table has a row: dead letters, and those that were discarded. Not those that were
-    /// replayed.
+    /// The dead letters of these batches.
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub async fn left_out(&mut self) -> Result<BTreeSet<(TopicPartition, Offset)>> {
-        let sql = "SELECT topic, partition, \"offset\" FROM {}dead_letters WHERE application = $1 \
-             UNION SELECT topic, partition, \"offset\" FROM {}dead_letters_settled WHERE application = $1 \
-             AND outcome = 'discarded'";
+    pub async fn letters_of(&mut self, batches: RangeInclusive<u64>) -> Result<LedgerLetters> {
+        let sql = "SELECT batch_seq, topic, partition, \"offset\", '' FROM {}dead_letters WHERE application = $1 \
+             AND batch_seq BETWEEN $2 AND $3 \
+             UNION ALL SELECT batch_seq, topic, partition, \"offset\", outcome FROM {}dead_letters_settled \
+             WHERE application = $1 AND batch_seq BETWEEN $2 AND $3";
+        let (from, until) = (super::ledger::signed(*batches.start()), super::ledger::signed(*batches.end()));
         let what = "cannot read the dead letters";
-        let rows = fetch!(&mut self.connection, what, (String, i32, i64), sql, &self.application)?;
-        rows.into_iter()
-            .map(|(topic, partition, at)| Ok((TopicPartition::new(topic, partition), offset(at)?)))
-            .collect()
+        let rows = fetch!(&mut self.connection, what, LetterRow, sql, &self.application, from, until)?;
+        let mut letters = LedgerLetters::default();
+        for (batch_seq, topic, partition, at, outcome) in rows {
+            *letters.counts.entry(unsigned("batch_seq", batch_seq)?).or_default() += 1;
+            if outcome != "replayed" {
+                letters.left_out.insert((TopicPartition::new(topic, partition), offset(at)?));
+            }
+        }
+        Ok(letters)
     }
 }
 

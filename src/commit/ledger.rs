@@ -5,6 +5,12 @@ use crate::{
     types::{BatchCommit, TopicPartition},
 };
 
+/// How many old batches leave the ledger with each tenth batch: more than come, so that it shrinks after a change of the
+/// retention, and few, so that no batch pays for all.
+pub(super) const FORGET_PER_BATCH: i64 = 50;
+/// Every how many batches.
+pub(super) const FORGET_EVERY: u64 = 10;
+
 /// A batch in numbers, as the databases' signed 64 bits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Totals {

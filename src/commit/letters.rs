@@ -17,10 +17,11 @@ use super::{
     isolate::{Slices, write_handing_letters_back},
     ledger::unsigned,
     postgres,
-    settings::{StoreSettings, StoreUrl, TableShape},
+    settings::{StoreSettings, TableShape},
     sqlite,
 };
 use crate::{
+    config::StoreUrl,
     error::{Error, Result},
     types::{DeadLetter, Offset, RecordRows, TableSpec, TopicPartition},
 };
@@ -152,11 +153,7 @@ impl Letters {
     /// not know the application; [`Unavailable`](crate::ErrorKind::Unavailable) if the store does not answer.
     pub async fn open(url: &StoreUrl, application: &str) -> Result<Self> {
         let mut inspector = Inspector::open(url, application).await?;
-        if inspector.application().await?.is_none() {
-            let text =
-                format!("the store knows no application of this name: has it run yet? application={application}");
-            return Err(Error::config(text));
-        }
+        inspector.known().await?;
         let mut link = inspector.into_link();
         if let Link::Postgres(_) = &link {
             // The server ends what hangs: a client cannot do so safely.
@@ -241,7 +238,7 @@ impl Letters {
     /// As [`count`](Self::count).
     pub async fn read(&mut self, info: LetterInfo) -> Result<Option<StoredLetter>> {
         let sql = format!(
-            "SELECT key, value, CAST(headers AS text), {} FROM {{}}dead_letters WHERE application = $1 AND id = $2",
+            "SELECT key, value, CAST(headers AS text), COALESCE(timestamp_ms, {}) FROM {{}}dead_letters WHERE application = $1 AND id = $2",
             self.link.ms("timestamp")
         );
         let what = "cannot read a dead letter";
@@ -407,15 +404,13 @@ impl Letters {
         let lock = match &self.link {
             Link::Postgres(_) => {
                 self.simple("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await?;
-                "SELECT 1 FROM {}applications WHERE application = $1 FOR UPDATE"
+                "SELECT epoch FROM {}applications WHERE application = $1 FOR UPDATE"
             }
             Link::Sqlite(_) => {
                 self.simple("BEGIN IMMEDIATE").await?;
-                "SELECT 1 FROM {}applications WHERE application = $1"
+                "SELECT epoch FROM {}applications WHERE application = $1"
             }
         };
-        // Read as the integer that it is on either store.
-        let lock = lock.replace("SELECT 1", "SELECT epoch");
         let locked =
             fetch!(&mut self.link, "cannot lock the application's row", (i64,), lock, &self.settings.application)?;
         if locked.is_empty() {

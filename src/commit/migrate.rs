@@ -2,8 +2,10 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::settings::StoreKind;
-use crate::error::{Error, Result};
+use crate::{
+    config::StoreKind,
+    error::{Error, Result},
+};
 
 /// One step of the schema.
 #[derive(Debug, Clone, Copy)]
@@ -40,11 +42,13 @@ const POSTGRES: &[Migration] = migrations! { "postgres":
     1 "ledger" "0001_ledger",
     2 "dead_letters" "0002_dead_letters",
     3 "dead_letters_settled" "0003_dead_letters_settled",
+    4 "dead_letters_timestamp_ms" "0004_dead_letters_timestamp_ms",
 };
 const SQLITE: &[Migration] = migrations! { "sqlite":
     1 "ledger" "0001_ledger",
     2 "dead_letters" "0002_dead_letters",
     3 "dead_letters_settled" "0003_dead_letters_settled",
+    4 "dead_letters_timestamp_ms" "0004_dead_letters_timestamp_ms",
 };
 
 /// The migrations of this program.

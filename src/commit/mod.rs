@@ -36,13 +36,11 @@ mod store;
 
 pub use committer::Committer;
 pub use comparison::{Comparison, RowDamage, RowDifference};
-pub use inspect::{ApplicationInfo, Inspector, LedgerBatch, LedgerLoss, LedgerRange};
+pub use inspect::{ApplicationInfo, Inspector, LedgerBatch, LedgerLetters, LedgerLoss, LedgerRange};
 pub use letters::{LetterInfo, LetterRows, LetterSelection, Letters, Replayed, StoredLetter};
 pub use protocol::Ownership;
 pub use schema::{MigrationStatus, migrate_down, migrate_up, migration_status};
-pub use settings::{
-    Commit, CommitOutcome, Migrate, Recovered, StoreHealth, StoreKind, StoreSettings, StoreUrl, StoredPosition,
-    TableShape,
-};
+pub use settings::{Commit, CommitOutcome, Recovered, StoreHealth, StoreSettings, StoredPosition, TableShape};
 
+pub use crate::config::{Migrate, StoreKind, StoreUrl};
 use schema::schema_of;

@@ -5,10 +5,13 @@ use sqlx::{Connection, PgConnection, SqliteConnection};
 use super::{
     migrate::{self, Applied, Migration},
     postgres,
-    settings::{StoreKind, StoreSettings, StoreUrl},
+    settings::StoreSettings,
     sqlite,
 };
-use crate::error::{Error, Result};
+use crate::{
+    config::{StoreKind, StoreUrl},
+    error::{Error, Result},
+};
 
 /// A migration of this program, and whether the store has it.
 #[derive(Debug, Clone, PartialEq, Eq)]

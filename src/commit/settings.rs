@@ -1,100 +1,15 @@
 //! What the committer is started with, and what it gives back.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::time::Duration;
 
 use uuid::Uuid;
 
 use super::protocol::Ownership;
 use crate::{
-    error::{Error, Result},
+    config::{LEDGER_RETENTION_DEFAULT, Migrate, START_TIMEOUT_DEFAULT, StoreUrl, UNAVAILABLE_MAX_DEFAULT},
+    error::Error,
     types::{BatchCommit, BatchTime, ColumnShape, ColumnType, Isolated, Offset, TableSpec, TopicId, TopicPartition},
 };
-
-/// Where the store is. Its `Debug` and `Display` forms never show a password.
-#[derive(Clone, PartialEq, Eq)]
-pub struct StoreUrl {
-    text: String,
-    kind: StoreKind,
-}
-
-/// Which store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum StoreKind {
-    /// PostgreSQL.
-    Postgres,
-    /// SQLite.
-    Sqlite,
-}
-
-impl StoreUrl {
-    /// Which store.
-    #[must_use]
-    pub fn kind(&self) -> StoreKind {
-        self.kind
-    }
-
-    /// The URL as it was given, with its password.
-    pub(crate) fn secret(&self) -> &str {
-        &self.text
-    }
-}
-
-impl FromStr for StoreUrl {
-    type Err = Error;
-
-    /// Reads `postgres://...`, `postgresql://...` or `sqlite:...`.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) naming the scheme, and nothing else of the URL.
-    fn from_str(text: &str) -> Result<Self> {
-        let scheme = text.split_once(':').map_or("", |(scheme, _)| scheme);
-        let kind = match scheme {
-            "postgres" | "postgresql" => StoreKind::Postgres,
-            "sqlite" => StoreKind::Sqlite,
-            // A text without a colon may be anything, a password too.
-            _ => {
-                let plain = scheme.len() <= 20 && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'+');
-                let scheme = if plain { scheme } else { "" };
-                return Err(Error::config(format!(
-                    "the store's url starts with postgres: or sqlite: scheme={scheme:?}"
-                )));
-            }
-        };
-        Ok(Self { text: text.to_owned(), kind })
-    }
-}
-
-impl fmt::Debug for StoreUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl fmt::Display for StoreUrl {
-    /// The scheme, host and path: what stands between user information and query.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (scheme, rest) = self.text.split_once(':').unwrap_or(("", ""));
-        let rest = rest.split(['?', '#']).next().unwrap_or("");
-        match self.kind {
-            StoreKind::Sqlite => write!(f, "{scheme}:{rest}"),
-            // The last `@`: a password may hold one that was not escaped.
-            StoreKind::Postgres => {
-                let rest = rest.trim_start_matches('/');
-                write!(f, "{scheme}://{}", rest.rsplit_once('@').map_or(rest, |(_, host)| host))
-            }
-        }
-    }
-}
-
-/// Whether starting brings the store's own tables up to date.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Migrate {
-    /// Yes, under a lock and in one transaction.
-    #[default]
-    Auto,
-    /// No: an older schema is refused.
-    Off,
-}
 
 /// What the committer is started with.
 #[derive(Debug, Clone)]
@@ -143,12 +58,12 @@ impl StoreSettings {
             application: application.into(),
             tables: Vec::new(),
             migrate: Migrate::Auto,
-            ledger_retention: Duration::from_secs(30 * 24 * 60 * 60),
+            ledger_retention: LEDGER_RETENTION_DEFAULT,
             ledger_batches_min: 100,
             owner: Uuid::new_v4(),
             ownership: Ownership::Wait,
-            start_timeout: Duration::from_secs(30),
-            unavailable_max: Duration::from_secs(10 * 60),
+            start_timeout: START_TIMEOUT_DEFAULT,
+            unavailable_max: UNAVAILABLE_MAX_DEFAULT,
             zero_time_ms: 0,
             interval: Duration::from_secs(1),
             interval_fixed: false,
@@ -168,7 +83,7 @@ pub struct StoredPosition {
     pub topic_id: Option<TopicId>,
     /// The next offset to read.
     pub until_offset: Offset,
-    /// The leader epoch of the last record before it, if known.
+    /// The leader epoch that offset was read under, if known: the broker then notices a log that was cut off since.
     pub leader_epoch: Option<i32>,
 }
 
@@ -224,6 +139,8 @@ pub enum CommitOutcome {
         /// [`Transform`](crate::ErrorKind::Transform) says that the database refused a row, or that user code failed;
         /// [`Error::is_about_rows`] tells the two apart.
         error: Error,
+        /// Whether COMMIT was sent and its answer lost, and the store told that the batch is not committed.
+        resolved: bool,
     },
 }
 

@@ -49,6 +49,8 @@ pub(super) struct Shell {
     cause: Option<Error>,
     /// The failure that put the present transaction in doubt. Later ones, of connecting again, do not replace it.
     work_cause: Option<Error>,
+    /// Whether the transaction at hand got as far as COMMIT, and that failed.
+    commit_failed: bool,
 }
 
 impl Shell {
@@ -67,7 +69,18 @@ impl Shell {
             unavailable_max_ms: ms(settings.unavailable_max),
         });
         let application = settings.application.clone();
-        Self { state, store, clock, health, stop_asked, application, job: None, cause: None, work_cause: None }
+        Self {
+            state,
+            store,
+            clock,
+            health,
+            stop_asked,
+            application,
+            job: None,
+            cause: None,
+            work_cause: None,
+            commit_failed: false,
+        }
     }
 
     pub(super) fn has_ended(&self) -> bool {
@@ -156,7 +169,10 @@ impl Shell {
                 Ok(CommitOutcome::Committed(Commit { batch_seq, resolved, took, isolated }))
             }
             Done::Conflict => Ok(CommitOutcome::Conflict { batch, positions: self.positions().await? }),
-            Done::NotCommitted(error) => Ok(CommitOutcome::NotCommitted { batch, error: error.at(Stage::Commit) }),
+            Done::NotCommitted(error) => {
+                let (error, resolved) = (error.at(Stage::Commit), self.commit_failed);
+                Ok(CommitOutcome::NotCommitted { batch, error, resolved })
+            }
             Done::Started | Done::Held | Done::Other => Err(Error::internal(format!(
                 "a batch does not follow the last committed one application={} batch_seq={batch_seq}",
                 self.application
@@ -169,6 +185,7 @@ impl Shell {
         let mut done = Done::Other;
         let mut next = Some(event);
         self.work_cause = None;
+        self.commit_failed = false;
         while let Some(event) = next.take() {
             let now = u64::try_from(self.clock.monotonic().as_millis()).unwrap_or(u64::MAX);
             let (state, commands) = protocol::step(self.state.clone(), now, event);
@@ -206,6 +223,7 @@ impl Shell {
                 if error.kind() == ErrorKind::Unavailable {
                     self.health.send_replace(StoreHealth::Unavailable(error.chain()));
                 }
+                self.commit_failed |= command == Command::Commit;
                 if in_work {
                     self.work_cause = Some(error);
                 } else {

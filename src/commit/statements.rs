@@ -3,8 +3,10 @@
 //! Refused here, before the database sees it. What hides from this look, as inside a procedure, meets the second line: a
 //! COMMIT before the ledger row breaks a foreign key (`open_seq`), and the last statement is a checked one.
 
-use super::settings::StoreKind;
-use crate::error::{Error, Result};
+use crate::{
+    config::StoreKind,
+    error::{Error, Result},
+};
 
 /// Refuses a text with a statement that controls the transaction.
 ///

@@ -1,6 +1,8 @@
 //! Values that must not be seen: what holds a password can be passed on, never printed.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
+
+use crate::error::Error;
 
 /// A text that is never printed: not by `Debug`, and there is no `Display`.
 #[derive(Clone, PartialEq, Eq, Default)]
@@ -104,6 +106,16 @@ impl StoreUrl {
     pub(super) fn has_parameter(&self, name: &str) -> bool {
         let query = self.expose().rsplit_once('?').map_or("", |(_, query)| query);
         query.split('&').any(|pair| pair.split('=').next() == Some(name))
+    }
+}
+
+impl FromStr for StoreUrl {
+    type Err = Error;
+
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config): what is wrong, without the URL.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        Self::parse(text).map_err(Error::config)
     }
 }
 

@@ -190,8 +190,9 @@ impl DirectReader {
         // Held until all are placed: whoever comes meanwhile finds its turn has come, or no more room than there is.
         let mut turns = lock(&self.turns);
         if !turns.are_taken() || lane.queue.is_some() {
+            let leader_epoch = turns.withdraw(&lane.topic_partition).and_then(|start| start.leader_epoch);
             drop(turns);
-            return self.place(&mut [Wanted { lane, offset: from, leader_epoch: None }]);
+            return self.place(&mut [Wanted { lane, offset: from, leader_epoch }]);
         }
         let names = turns.take_done();
         let done: Vec<_> = names.iter().map(|topic_partition| self.lane(topic_partition)).collect();
@@ -210,8 +211,14 @@ impl DirectReader {
         let room_left = self.room().saturating_sub(self.assigned_now());
         let (leader_epoch, next) = turns.next(&lane.topic_partition, room_left);
         let lanes: Vec<_> = next.iter().map(|start| self.lane(&start.topic_partition)).collect();
-        let mut guards: Vec<_> =
-            lanes.iter().zip(&next).filter_map(|(lane, start)| Some((lane.try_lock().ok()?, start))).collect();
+        let mut guards = Vec::new();
+        for (lane, start) in lanes.iter().zip(&next) {
+            match lane.try_lock() {
+                Ok(lane) => guards.push((lane, start)),
+                // Its reader waits for us to place it: it comes with the epoch of its own start.
+                Err(_) => turns.wait_again(start.clone()),
+            }
+        }
         let mut wanted = vec![Wanted { lane, offset: from, leader_epoch }];
         let others = guards.iter_mut().map(|(lane, Start { offset, leader_epoch, .. })| Wanted {
             lane,

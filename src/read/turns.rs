@@ -73,7 +73,13 @@ impl Turns {
         (own.and_then(|start| start.leader_epoch), self.waiting.drain(..count).collect())
     }
 
-    fn withdraw(&mut self, topic_partition: &TopicPartition) -> Option<Start> {
+    /// One whose turn had come after all waits again, before the others.
+    pub(super) fn wait_again(&mut self, start: Start) {
+        self.waiting.push_front(start);
+    }
+
+    /// Takes one out of those that wait.
+    pub(super) fn withdraw(&mut self, topic_partition: &TopicPartition) -> Option<Start> {
         let index = self.waiting.iter().position(|start| start.topic_partition == *topic_partition)?;
         self.waiting.remove(index)
     }
@@ -118,6 +124,15 @@ mod tests {
         let (epoch, next) = turns.next(&tp(4), 1);
         assert_eq!((epoch, numbers(&next)), (Some(4), vec![3]));
         assert_eq!(turns.next(&tp(4), 1), (None, Vec::new()));
+    }
+
+    #[test]
+    fn one_that_waits_again_keeps_its_epoch() {
+        let (mut turns, _) = Turns::begin(&ranges(), &|tp| Some(tp.partition), 2);
+        let (_, next) = turns.next(&tp(3), 1);
+        turns.wait_again(next[0].clone());
+        assert_eq!(turns.withdraw(&tp(4)), Some(next[0].clone()));
+        assert_eq!(next[0].leader_epoch, Some(4));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Ranges as an RDD of their own, outside any stream.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{DirectStream, start::kafka_properties};
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
     error::{Error, Result},
     read::{DirectReader, KafkaRdd, ReadRanges, ReaderSettings},
     transform::{BatchScope, DirectRdd, Input, LocalRunner},
-    types::{BatchInfo, BatchTime, Compute, OffsetRange, Record, Task},
+    types::{BatchInfo, BatchTime, Chunk, Compute, Flow, OffsetRange, RangeCounts, Record, Stop, Task},
 };
 
 /// Exactly the records of `ranges`, as an RDD whose partition i is range i: to look at a past batch again, or at any piece of
@@ -45,11 +45,38 @@ pub fn create_rdd(stream: &DirectStream, ranges: impl IntoIterator<Item = Offset
         memory_max_bytes: MEMORY_MAX_DEFAULT,
         clients: None,
     };
-    let reader: Arc<dyn ReadRanges> = Arc::new(DirectReader::new(settings, SystemClock::shared())?);
+    let reader = DirectReader::new(settings, SystemClock::shared())?;
+    let reader: Arc<dyn ReadRanges> =
+        Arc::new(Together { reader, ranges: Arc::clone(&ranges), prepared: Mutex::default() });
     let records: Arc<dyn Compute<Record>> = Arc::new(KafkaRdd::new(reader, Arc::clone(&ranges), false));
     let input = Input { records, ranges: Arc::clone(&ranges) };
     let batch = BatchInfo { batch_seq: 0, batch_time: BatchTime::from_ms(0), ranges };
     Ok(DirectRdd::of(input, &BatchScope::new(Task::new(batch), Arc::new(LocalRunner::per_core()), Vec::new())))
+}
+
+/// Prepares all ranges before the first of them is read, so that their partitions share the memory budget.
+#[derive(Debug)]
+struct Together {
+    reader: DirectReader,
+    ranges: Arc<[OffsetRange]>,
+    prepared: Mutex<bool>,
+}
+
+impl ReadRanges for Together {
+    fn read(
+        &self,
+        range: &OffsetRange,
+        cancelled: &dyn Fn() -> bool,
+        each: &mut dyn FnMut(Arc<Chunk>) -> Flow,
+    ) -> Result<RangeCounts, Stop> {
+        let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*prepared && !range.is_empty() {
+            self.reader.prepare(&self.ranges, &|_| None).map_err(Stop::Failed)?;
+            *prepared = true;
+        }
+        drop(prepared);
+        self.reader.read(range, cancelled, each)
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,10 @@
 //! The loop: plan, read and transform, commit, report. Batches overlap, commits do not.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use tokio::sync::watch;
 
@@ -11,7 +15,6 @@ use super::{
     inquiry::Inquiry,
     pending::{Patience, Pending, Settled},
     place::Place,
-    work::on_own_thread,
 };
 use crate::{
     clock::Clock,
@@ -22,17 +25,13 @@ use crate::{
     kafka::TopicAnswer,
     plan::{Answers, Limits, Plan, Rates, RecordSize, Review, Silence, Timing, Tracked, plan_batch, reached, review},
     report::{
-        BatchCounts, BatchOutcome, BatchProgress, CommitSettled, CompletedBatch, InputInfo, PartitionPosition,
-        Reporter, Status,
+        BatchCounts, BatchOutcome, BatchProgress, CompletedBatch, InputInfo, PartitionPosition, Reporter, Status,
     },
     types::{BatchCommit, BatchInfo, BatchTime, LostRange, Offset, Task, TopicPartition},
 };
 
-/// After a stop was asked for, the batch in hand may be finished for so long; then it is abandoned whole.
-const STOP_BATCH: Duration = Duration::from_secs(4);
-/// ... so long may its tasks take to notice.
-const STOP_TASKS: Duration = Duration::from_secs(1);
-/// ... so long is the commit under way waited for; after that its end is found out at the next start.
+/// After a stop was asked for and the batch in hand has ended (`in_hand.rs`), the commit under way is waited for so long;
+/// after that its end is found out at the next start.
 const STOP_COMMIT: Duration = Duration::from_secs(4);
 /// ... and so long may the store take to give the application up. All four together are the grace of ten seconds.
 pub(super) const STOP_STORE: Duration = Duration::from_secs(1);
@@ -73,6 +72,8 @@ pub(super) struct Driver {
     /// Conflicts in a row.
     pub(super) conflicts: u32,
     pub(super) failures: FailureBudget,
+    /// When a stop was first seen to be asked for, in monotonic time.
+    pub(super) stop_asked: OnceLock<Duration>,
 }
 
 /// What a planned interval came to.
@@ -163,7 +164,9 @@ impl Driver {
     async fn turn(&mut self, stop: &mut watch::Receiver<bool>) -> Result<Turn> {
         if let Some(refused) = self.refused.take() {
             let (plan, lost_ranges) = (refused.plan.clone(), refused.lost_ranges.clone());
-            let (assignment, progress) = self.submit(plan, lost_ranges, refused.batch.batch_time, true);
+            // With the places it was planned from: the stored ones know nothing of a log that was cut off since.
+            let places = refused.places.clone();
+            let (assignment, progress) = self.submit(plan, lost_ranges, refused.batch.batch_time, (places, true));
             let turn = self.run_batch(assignment, progress, stop).await?;
             // It may hold the memory of two batches: the next one waits.
             return if self.settle_or_stop(stop).await? { Ok(Turn::Abandoned) } else { Ok(turn) };
@@ -184,7 +187,7 @@ impl Driver {
             return Ok(Turn::Nothing);
         }
         let cut_short = plan.is_cut_by_memory();
-        let (assignment, progress) = self.submit(plan, lost_ranges, time, false);
+        let (assignment, progress) = self.submit(plan, lost_ranges, time, (self.places.clone(), false));
         self.run_batch(assignment, progress, stop).await.map(|turn| match turn {
             Turn::Committing { .. } => Turn::Committing { cut_short },
             other => other,
@@ -277,7 +280,7 @@ impl Driver {
         plan: Plan,
         lost_ranges: Vec<LostRange>,
         time: BatchTime,
-        isolating: bool,
+        (places, isolating): (BTreeMap<TopicPartition, Place>, bool),
     ) -> (Arc<Assignment>, BatchProgress) {
         let ranges = ranges_of(&plan);
         let batch = BatchInfo { batch_seq: self.batch_seq + 1, batch_time: time, ranges: Arc::clone(&ranges) };
@@ -294,84 +297,25 @@ impl Driver {
         self.reporter.batch_submitted(&progress);
         progress.processing_start_time_ms = Some(now_ms);
         self.reporter.batch_started(&progress);
-        let places = self.places.clone();
         let task = Task::new(batch.clone());
         let assignment =
             Assignment { batch, plan, lost_ranges, places, task, processing_started_ms: now_ms, isolating };
         (Arc::new(assignment), progress)
     }
 
-    /// Reads and transforms on a thread that may wait. `None` if a stop was asked for and the batch was abandoned.
-    async fn process(
-        &self,
-        assignment: Arc<Assignment>,
-        stop: &mut watch::Receiver<bool>,
-    ) -> Result<Option<Processed>> {
-        let task = assignment.task.clone();
-        let workshop = Arc::clone(&self.workshop);
-        let mut work = on_own_thread(move || workshop.process(&assignment));
-        let mut deadline = std::pin::pin!(tokio::time::sleep(self.stream.batch_deadline));
-        let mut beat = tokio::time::interval(Duration::from_secs(1));
-        let done = loop {
-            tokio::select! {
-                done = &mut work => break done,
-                _ = beat.tick() => self.reporter.progress(),
-                () = asked_to_stop(stop) => {
-                    if let Ok(done) = tokio::time::timeout(STOP_BATCH, &mut work).await {
-                        break done;
-                    }
-                    task.cancel();
-                    let _ = tokio::time::timeout(STOP_TASKS, &mut work).await;
-                    return Ok(None);
-                }
-                () = &mut deadline => {
-                    // Tasks that go on notice at their next chunk. Code that never returns stays behind on its thread.
-                    task.cancel();
-                    let _ = tokio::time::timeout(STOP_TASKS, &mut work).await;
-                    return Err(self.over_deadline("was not read and transformed", &task.batch));
-                }
-            }
-        };
-        done.and_then(|processed| processed).map(Some)
-    }
-
-    fn over_deadline(&self, what: &str, batch: &BatchInfo) -> Error {
-        let ranges: Vec<_> = batch.ranges.iter().filter(|range| !range.is_empty()).collect();
-        let text = format!(
-            "the batch {what} within stream.batch_deadline batch_seq={} ranges={} deadline={:?}",
-            batch.batch_seq,
-            ranges.len(),
-            self.stream.batch_deadline
-        );
-        let error = Error::transform(text);
-        match ranges.first() {
-            Some(&first) => error.in_range(first.clone()),
-            None => error,
-        }
-    }
-
     /// Side effects, a last look at the topics' ids, and over to the committer.
     async fn commit(
         &mut self,
-        mut processed: Processed,
+        processed: Processed,
         (mut progress, assignment): (BatchProgress, Arc<Assignment>),
-        stop: &watch::Receiver<bool>,
+        stop: &mut watch::Receiver<bool>,
     ) -> Result<Turn> {
-        if self.workshop.has_side_effects() {
-            self.committer.check_owner().await?;
-            let workshop = Arc::clone(&self.workshop);
-            let work = on_own_thread(move || workshop.run_side_effects(&mut processed).map(|()| processed));
-            let ran = tokio::time::timeout(self.stream.batch_deadline, work)
-                .await
-                .unwrap_or_else(|_over| Ok(Err(self.over_deadline("did not end its side effects", &progress.batch))));
-            processed = match ran.and_then(|ran| ran) {
-                Ok(processed) => processed,
-                Err(error) => return self.dropped(progress, error),
-            };
-        }
-        if let Some(error) = self.recreated_topic(&processed.commit).await? {
-            return self.dropped(progress, error);
-        }
+        let before = self.before_commit(processed, &progress.batch);
+        let Some(ready) = self.unless_stopped(before, stop).await else { return Ok(Turn::Abandoned) };
+        let processed = match ready? {
+            Ok(processed) => processed,
+            Err(error) => return self.dropped(progress, error),
+        };
         progress.processing_end_time_ms = Some(self.clock.now_ms());
         let Processed { commit, operations, .. } = processed;
         progress.output_operations = operations;
@@ -386,6 +330,7 @@ impl Driver {
             clock: Arc::clone(&self.clock),
             unavailable_max: self.stream.unavailable_max,
             failures: self.failures.clone(),
+            reporter: self.reporter.clone(),
         };
         let batch = (progress, counts, assignment);
         self.pending = Some(Pending::start(self.committer.clone(), commit, patience, batch, stop.clone()));
@@ -401,7 +346,7 @@ impl Driver {
     }
 
     /// A topic that was deleted and created again between plan and commit: its records may be the new topic's.
-    async fn recreated_topic(&self, commit: &BatchCommit) -> Result<Option<Error>> {
+    pub(super) async fn recreated_topic(&self, commit: &BatchCommit) -> Result<Option<Error>> {
         if !self.inquiry.tells_ids() {
             return Ok(None);
         }
@@ -510,9 +455,6 @@ impl Driver {
                         rows = isolated.rows,
                         "the batch is committed without the records that the database refused"
                     );
-                }
-                if commit.resolved {
-                    self.reporter.commit_settled(CommitSettled::Committed);
                 }
                 let (outcome, commit_time) = (BatchOutcome::Completed, Some(commit.took));
                 self.reporter.batch_completed(&CompletedBatch { progress, outcome, counts, commit_time });

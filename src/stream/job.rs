@@ -2,9 +2,8 @@
 
 use super::{DirectStream, StreamingContext, StreamingContextBuilder};
 use crate::{
-    config::{self, Job},
-    error::Result,
-    transform::{InputFormat, OnError},
+    config::Job,
+    error::{Error, Result, Stage},
 };
 
 /// The context of a job file, its outputs defined, ready to start.
@@ -17,26 +16,25 @@ pub fn context_of(
     job: Job,
     adjust: impl FnOnce(StreamingContextBuilder) -> StreamingContextBuilder,
 ) -> Result<StreamingContext> {
-    let format = format_of(&job);
     let builder = StreamingContext::builder(&job.name, job.stream.batch_interval)
         .stream_config(job.stream)
         .store_config(job.store)
         .report_config(job.report);
     let context = adjust(builder).build()?;
     let records = context.direct_stream(DirectStream { kafka: job.kafka })?;
-    let on_error = match job.input.on_error {
-        config::OnError::Fail => OnError::Fail,
-        config::OnError::DeadLetter => OnError::DeadLetter,
-    };
-    records.save_records(format, on_error, job.outputs);
+    records.save_records(job.input.format, job.input.on_error, job.outputs);
     Ok(context)
 }
 
-/// What a record's value is, in the transform's words.
-pub(super) fn format_of(job: &Job) -> InputFormat {
-    match job.input.format {
-        config::InputFormat::Json => InputFormat::Json,
-        config::InputFormat::Text => InputFormat::Text,
-        config::InputFormat::Bytes => InputFormat::Bytes,
+/// Waits for the job's store, looked at from outside, no longer than its `stream.start_timeout`.
+pub(crate) async fn in_time<T>(job: &Job, answer: impl Future<Output = Result<T>>) -> Result<T> {
+    let limit = job.stream.start_timeout;
+    match tokio::time::timeout(limit, answer).await {
+        Ok(answer) => answer,
+        Err(_elapsed) => {
+            let waited = limit.as_millis();
+            Err(Error::unavailable(format!("the store does not answer url={} waited_ms={waited}", job.store.url)))
+        }
     }
+    .map_err(|error| error.at(Stage::Start))
 }

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! [`StreamingContext`] is what a program holds. [`DirectStream`] says what to read. The loop itself is in `driver`, what
-//! happens before it in `start`, one batch's work in `batch`, its commit in `pending`; `place` is where a partition stands,
+//! happens before it in `start`, one batch's work in `batch` and its deadlines in `in_hand`, its commit in `pending`; `place` is where a partition stands,
 //! and every question to Kafka is in `inquiry`. `job` makes a job file a stream. `create_rdd`, `latest` and `verify` work
 //! outside of any stream.
 
@@ -18,6 +18,7 @@ mod create_rdd;
 mod direct_stream;
 mod driver;
 mod failing;
+mod in_hand;
 mod inquiry;
 mod job;
 mod latest;
@@ -37,5 +38,6 @@ pub use context::{StreamingContext, StreamingContextBuilder, Termination};
 pub use create_rdd::create_rdd;
 pub use direct_stream::DirectStream;
 pub use job::context_of;
+pub(crate) use job::in_time;
 pub use latest::{LatestOffsets, latest_offsets};
 pub use verify::{FINDINGS_MAX, Finding, Verification, verify};

@@ -10,7 +10,7 @@ use crate::{
     commit::{Commit, CommitOutcome, Committer, StoredPosition},
     error::{Error, Result},
     failpoint,
-    report::{BatchCounts, BatchProgress},
+    report::{BatchCounts, BatchProgress, CommitSettled, Reporter},
     types::BatchCommit,
 };
 
@@ -44,6 +44,8 @@ pub(super) struct Patience {
     pub(super) unavailable_max: Duration,
     /// What the first try that fails is taken from.
     pub(super) failures: FailureBudget,
+    /// Who is told of commits whose answer was lost.
+    pub(super) reporter: Reporter,
 }
 
 impl Pending {
@@ -84,13 +86,21 @@ async fn commit_with_retries(
     let started = patience.clock.monotonic();
     for attempt in 1_u32.. {
         match committer.commit(batch).await? {
-            CommitOutcome::Committed(commit) => return Ok(Settled::Committed(commit)),
+            CommitOutcome::Committed(commit) => {
+                if commit.resolved {
+                    patience.reporter.commit_settled(CommitSettled::Committed);
+                }
+                return Ok(Settled::Committed(commit));
+            }
             CommitOutcome::Conflict { positions, .. } => return Ok(Settled::Conflict(positions)),
             // Once more, record by record: what is refused then is refused for good.
-            CommitOutcome::NotCommitted { batch, error } if error.is_about_rows() && batch.isolating.is_none() => {
+            CommitOutcome::NotCommitted { batch, error, .. } if error.is_about_rows() && batch.isolating.is_none() => {
                 return Ok(Settled::Refused(error, committer.positions().await?));
             }
-            CommitOutcome::NotCommitted { batch: whole, error } => {
+            CommitOutcome::NotCommitted { batch: whole, error, resolved } => {
+                if resolved {
+                    patience.reporter.commit_settled(CommitSettled::RolledBack);
+                }
                 let now = patience.clock.monotonic();
                 let error = if attempt == 1 { patience.failures.spend(error, now)? } else { error };
                 let lasted = now.saturating_sub(started);

@@ -1,6 +1,10 @@
 //! From settings to the first batch: servers answer, the application is ours, positions are fixed.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use tokio::sync::watch;
 
@@ -48,7 +52,7 @@ pub(super) async fn start(parts: &Parts, stop: watch::Receiver<bool>) -> Result<
     let answers = first_answers(&asking).await?;
     let timing = Timing::first_start(parts.clock.now_ms(), parts.stream.batch_interval, on_grid(parts));
     let cluster_id = asking.in_time(inquiry.cluster_id()).await.unwrap_or(Ok(None))?;
-    let settings = store_settings(parts, &timing, cluster_id)?;
+    let settings = store_settings(parts, &timing, cluster_id);
     let (committer, recovered) = own(parts, settings, stop.clone()).await?;
     reporter.owned(recovered.epoch, recovered.batch_seq);
     let timing = Timing::resumed(recovered.zero_time_ms, parts.stream.batch_interval, on_grid(parts));
@@ -91,6 +95,7 @@ pub(super) async fn start(parts: &Parts, stop: watch::Receiver<bool>) -> Result<
         refused: None,
         conflicts: 0,
         failures: FailureBudget::new(&parts.stream),
+        stop_asked: OnceLock::new(),
     };
     Ok(Started { driver, committer })
 }
@@ -115,14 +120,10 @@ fn tables(outputs: &[Output]) -> Vec<TableSpec> {
     outputs.iter().flat_map(of).collect()
 }
 
-fn store_settings(parts: &Parts, timing: &Timing, cluster_id: Option<String>) -> Result<StoreSettings> {
-    let url = parts.store.url.expose().parse()?;
-    let mut settings = StoreSettings::new(url, &parts.application);
+fn store_settings(parts: &Parts, timing: &Timing, cluster_id: Option<String>) -> StoreSettings {
+    let mut settings = StoreSettings::new(parts.store.url.clone(), &parts.application);
     settings.tables = tables(&parts.graph.outputs());
-    settings.migrate = match parts.store.migrate {
-        config::Migrate::Auto => crate::commit::Migrate::Auto,
-        config::Migrate::Off => crate::commit::Migrate::Off,
-    };
+    settings.migrate = parts.store.migrate;
     settings.ledger_retention = parts.store.ledger_retention;
     settings.ownership = parts.ownership;
     settings.start_timeout = parts.stream.start_timeout;
@@ -130,7 +131,7 @@ fn store_settings(parts: &Parts, timing: &Timing, cluster_id: Option<String>) ->
     settings.zero_time_ms = timing.zero_ms;
     settings.interval = parts.stream.batch_interval;
     settings.cluster_id = cluster_id;
-    Ok(settings)
+    settings
 }
 
 /// Questions to Kafka that a start cannot do without.

@@ -9,7 +9,7 @@ use tokio::{runtime::Handle, sync::oneshot};
 
 use crate::{
     error::{Error, Result},
-    transform::panicked,
+    transform::panic_text,
 };
 
 /// Runs `work` on a thread of its own, inside the runtime that called. Not on one of the runtime's threads for blocking
@@ -23,7 +23,10 @@ pub(super) fn on_own_thread<T: Send + 'static>(
     let runtime = Handle::current();
     let started = std::thread::Builder::new().name("batch".to_owned()).spawn(move || {
         let _inside = runtime.enter();
-        let done = catch_unwind(AssertUnwindSafe(work)).map_err(|panic| panicked(&*panic));
+        let done = catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
+            // The user's code has its own net, nearer to it: what gets here is a defect of ours.
+            Error::internal(format!("a panic in the batch's own work: {}", panic_text(&*panic)))
+        });
         // Nobody waits any more: the batch was given up.
         let _ = give.send(done);
     });
@@ -39,12 +42,12 @@ mod tests {
     use crate::error::ErrorKind;
 
     #[tokio::test]
-    async fn what_the_work_gives_comes_back_and_a_panic_is_the_users() {
+    async fn what_the_work_gives_comes_back_and_a_panic_is_ours() {
         assert_eq!(on_own_thread(|| 7).await.unwrap(), 7);
         let error = on_own_thread(|| -> u8 { panic!("no good") }).await.unwrap_err();
         assert_eq!(
             (error.kind(), error.to_string()),
-            (ErrorKind::Transform, "the user's code panicked: no good".into())
+            (ErrorKind::Internal, "a panic in the batch's own work: no good".into())
         );
     }
 

@@ -36,13 +36,15 @@ mod speed_tests;
 #[cfg(test)]
 mod tests;
 
+pub use crate::config::{InputFormat, OnError};
 pub use dstream::{DStream, OperatorId};
 pub use emit_by_key::Emit;
 pub use graph::{Graph, Output, Prepared, SideEffect, TransactionalOutput};
 pub use has_offset_ranges::{DirectKafkaInputDStream, DirectRdd, HasOffsetRanges};
 pub use rdd::Rdd;
-pub(crate) use runner::panicked;
 pub use runner::{LocalRunner, Runner};
+pub(crate) use runner::{panic_text, panicked};
 pub use save_to_table::{Append, IntoTable, TableRow, Upsert};
 pub use scope::{BatchScope, Input};
-pub use to_tables::{InputFormat, OnError, RecordsToTables, records_again};
+pub use to_tables::RecordsToTables;
+pub(crate) use to_tables::records_again;

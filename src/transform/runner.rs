@@ -89,8 +89,13 @@ fn run_caught(task: &(dyn Fn(usize) -> Result<()> + Sync), index: usize) -> Resu
 
 /// The error that a caught panic is.
 pub(crate) fn panicked(panic: &(dyn Any + Send)) -> Error {
+    Error::new(ErrorKind::Transform, format!("the user's code panicked: {}", panic_text(panic)))
+}
+
+/// What a caught panic said.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    Error::new(ErrorKind::Transform, format!("the user's code panicked: {}", text.unwrap_or("no message")))
+    text.unwrap_or("no message")
 }
 
 #[cfg(test)]

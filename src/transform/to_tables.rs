@@ -14,34 +14,13 @@ use super::{
     table_rows::{TableShape, TaskRows, finish, recycle, refused_row},
 };
 use crate::{
+    config::{InputFormat, OnError},
     error::{Error, Result},
     types::{
         BatchTime, ColumnShape, ColumnSource, DeadLetter, DeadLetterStage, Field, Flow, Record, RecordRows, Refusal,
         Stop, TableRows, TableSpec, Timestamp, Value,
     },
 };
-
-/// What a record's value is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum InputFormat {
-    /// A JSON document.
-    #[default]
-    Json,
-    /// UTF-8 text.
-    Text,
-    /// Any bytes.
-    Bytes,
-}
-
-/// What happens to a record that an output cannot take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OnError {
-    /// The batch fails and the stream ends with exit code 6.
-    #[default]
-    Fail,
-    /// The record goes to the `dead_letters` table, in the batch's transaction, and into none of the outputs.
-    DeadLetter,
-}
 
 /// Records into one or more tables. A record that one of them cannot take goes into none.
 #[derive(Debug)]
@@ -153,7 +132,7 @@ impl RecordRows for KeptRecords {
 ///
 /// # Errors
 /// [`ErrorKind::Config`](crate::ErrorKind::Config) if a column has no source, or the tables are others than those described.
-pub fn records_again(
+pub(crate) fn records_again(
     format: InputFormat,
     batch_time: BatchTime,
     specs: &[TableSpec],

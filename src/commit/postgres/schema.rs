@@ -3,13 +3,13 @@
 use sqlx::{PgConnection, Row};
 
 use super::{
-    super::{
-        migrate::{self, Applied, Migration},
-        settings::{Migrate, StoreKind},
-    },
+    super::migrate::{self, Applied, Migration},
     error::{answer, long_answer, postgres_error},
 };
-use crate::error::Result;
+use crate::{
+    config::{Migrate, StoreKind},
+    error::Result,
+};
 
 /// The lock under which the schema changes; of the transaction, so no crash leaves it behind. The number is "directst" in ASCII.
 const LOCK: &str = "SELECT pg_catalog.pg_advisory_xact_lock(7235419171653546868)";

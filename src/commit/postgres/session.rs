@@ -37,7 +37,7 @@ pub(super) struct Session {
 /// # Errors
 /// [`ErrorKind::Config`] without any part of the URL that may be secret.
 pub(in crate::commit) fn options(settings: &StoreSettings) -> Result<PgConnectOptions> {
-    let options = PgConnectOptions::from_str(settings.url.secret()).map_err(|error| {
+    let options = PgConnectOptions::from_str(settings.url.expose()).map_err(|error| {
         Error::config(format!("the store's url cannot be read url={}", settings.url)).caused_by(error)
     })?;
     // Seen in `pg_stat_activity`; the server cuts it at 63 bytes.

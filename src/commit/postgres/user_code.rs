@@ -13,10 +13,11 @@ use sqlx::{
 };
 
 use super::{
-    super::{ledger::signed, settings::StoreKind, statements::refuse_transaction_control},
+    super::{ledger::signed, statements::refuse_transaction_control},
     error::{answer, long_answer, postgres_error},
 };
 use crate::{
+    config::StoreKind,
     error::{Error, ErrorKind, Result},
     failpoint,
     types::{

@@ -4,7 +4,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::{
     super::{
-        ledger::{Totals, length, offset_gone, signed},
+        ledger::{FORGET_EVERY, FORGET_PER_BATCH, Totals, length, offset_gone, signed},
         protocol::Term,
         settings::{StoreSettings, StoredPosition},
     },
@@ -25,11 +25,6 @@ const COPY_PART_BYTES: usize = 256 * 1024;
 /// Dead letters per statement, by number and by bytes.
 const DEAD_LETTERS_PER_STATEMENT: usize = 1_000;
 const DEAD_LETTER_BYTES_PER_STATEMENT: usize = 8 * 1024 * 1024;
-/// How many old batches leave the ledger with each tenth batch: more than come, so that it shrinks after a change of the
-/// retention, and few, so that no batch pays for all.
-const FORGET_PER_BATCH: i64 = 50;
-/// Every how many batches.
-const FORGET_EVERY: u64 = 10;
 
 /// Writes the rows of one table.
 pub(super) async fn rows(connection: &mut PgConnection, table: &Table, rows: &TableRows) -> Result<()> {
@@ -106,13 +101,13 @@ async fn some_dead_letters(
     letters: &[DeadLetter],
 ) -> Result<()> {
     const INSERT: &str = "INSERT INTO directstream.dead_letters (application, batch_seq, topic, partition, \"offset\", stage, \
-         reason, output, key, value, headers, timestamp) \
+         reason, output, key, value, headers, timestamp, timestamp_ms) \
          SELECT $1, $2, topic, partition, \"offset\", stage, reason, output, key, value, headers::json, \
-         timestamptz 'epoch' + ms * interval '1 millisecond' \
+         timestamptz 'epoch' + time_ms * interval '1 millisecond', ms \
          FROM unnest($3::text[], $4::integer[], $5::bigint[], $6::text[], $7::text[], $8::text[], $9::bytea[], $10::bytea[], \
-         $11::text[], $12::bigint[]) \
-         letter(topic, partition, \"offset\", stage, reason, output, key, value, headers, ms)";
-    // Kafka's timestamps are any number; one that is no time is left out, the record is not.
+         $11::text[], $12::bigint[], $13::bigint[]) \
+         letter(topic, partition, \"offset\", stage, reason, output, key, value, headers, time_ms, ms)";
+    // Kafka's timestamps are any number; one that is no time is kept as a number alone.
     let time = |letter: &DeadLetter| letter.timestamp_ms.filter(|ms| rfc3339(ms.saturating_mul(1000)).is_ok());
     let insert = sqlx::query(INSERT)
         .bind(application)
@@ -126,7 +121,8 @@ async fn some_dead_letters(
         .bind(letters.iter().map(|letter| letter.key.clone()).collect::<Vec<_>>())
         .bind(letters.iter().map(|letter| letter.value.clone()).collect::<Vec<_>>())
         .bind(letters.iter().map(|letter| letter.headers.clone()).collect::<Vec<_>>())
-        .bind(letters.iter().map(time).collect::<Vec<_>>());
+        .bind(letters.iter().map(time).collect::<Vec<_>>())
+        .bind(letters.iter().map(|letter| letter.timestamp_ms).collect::<Vec<_>>());
     long_answer("cannot write the dead letters", insert.execute(connection)).await.map(drop)
 }
 

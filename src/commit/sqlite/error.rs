@@ -13,7 +13,14 @@ pub(super) fn is_busy(error: &sqlx::Error) -> bool {
     matches!(primary(error), Some(5 | 6))
 }
 
-/// The error for a statement of ours. SQLite's own texts name tables, columns and constraints, never values.
+/// What a trigger of the user's raises: a text of theirs, which may hold values.
+fn is_raised(error: &sqlx::Error) -> bool {
+    const CONSTRAINT_TRIGGER: &str = "1811";
+    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == CONSTRAINT_TRIGGER)
+}
+
+/// The error for a statement of ours. SQLite's own texts name tables, columns and constraints, never values; what a trigger
+/// says is left out.
 pub(in crate::commit) fn sqlite_error(what: &str, error: sqlx::Error) -> Error {
     let kind = match primary(&error) {
         // BUSY, LOCKED, READONLY, IOERR, FULL, CANTOPEN, PROTOCOL, NOMEM, INTERRUPT
@@ -32,6 +39,9 @@ pub(in crate::commit) fn sqlite_error(what: &str, error: sqlx::Error) -> Error {
             _ => ErrorKind::Unavailable,
         },
     };
+    if is_raised(&error) {
+        return Error::new(kind, format!("{what}: a trigger refused a row code=1811"));
+    }
     Error::new(kind, what).caused_by(error)
 }
 

@@ -60,17 +60,11 @@ pub(super) struct SqliteStore {
 /// How to open the file that a URL names.
 ///
 /// # Errors
-/// [`ErrorKind::Config`](crate::ErrorKind::Config) for what cannot keep a promise: a database in memory, or one that is only
-/// read.
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) for a database that is only read.
 pub(super) fn options(settings: &StoreSettings) -> Result<SqliteConnectOptions> {
     let url = &settings.url;
-    let text = url.secret();
-    let (path, parameters) = text.split_once('?').unwrap_or((text, ""));
-    let path = path.strip_prefix("sqlite:").unwrap_or(path);
-    let path = path.strip_prefix("//").unwrap_or(path);
-    if path.is_empty() || path == ":memory:" || parameters.contains("mode=memory") {
-        return Err(Error::config("a database in memory keeps nothing: name a file, as in sqlite:orders.db"));
-    }
+    let text = url.expose();
+    let parameters = text.split_once('?').map_or("", |(_, parameters)| parameters);
     let read_only = ["mode=ro", "immutable=1", "immutable=true"].iter().any(|word| parameters.contains(word));
     if read_only {
         return Err(Error::config(format!("the store has to be writable url={url}")));

@@ -6,12 +6,15 @@ use super::{
     super::{
         migrate::{self, Applied, Migration},
         protocol::Session,
-        settings::{Migrate, StoreKind, StoreSettings, StoreUrl},
+        settings::StoreSettings,
     },
     error::sqlite_error,
     owner,
 };
-use crate::error::{Error, Result};
+use crate::{
+    config::{Migrate, StoreKind, StoreUrl},
+    error::{Error, Result},
+};
 
 const CREATE: &str = "CREATE TABLE IF NOT EXISTS directstream_migrations (version INTEGER NOT NULL PRIMARY KEY, \
      name TEXT NOT NULL, checksum TEXT NOT NULL, \

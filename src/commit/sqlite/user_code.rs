@@ -10,10 +10,11 @@ use sqlx::{
 };
 
 use super::{
-    super::{ledger::signed, settings::StoreKind, statements::refuse_transaction_control},
+    super::{ledger::signed, statements::refuse_transaction_control},
     error::sqlite_error,
 };
 use crate::{
+    config::StoreKind,
     error::{Error, ErrorKind, Result},
     failpoint,
     types::{BatchCommit, BatchInfo, BatchTransaction, Cell, TransactionSql, Value, rows::rfc3339},

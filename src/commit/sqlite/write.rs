@@ -9,7 +9,7 @@ use sqlx::{
 
 use super::{
     super::{
-        ledger::{Totals, offset_gone, signed},
+        ledger::{FORGET_EVERY, FORGET_PER_BATCH, Totals, offset_gone, signed},
         protocol::Term,
         settings::{StoreSettings, StoredPosition},
     },
@@ -22,12 +22,6 @@ use crate::{
     failpoint,
     types::{BatchCommit, DeadLetter, Field, RowReader, TableRows, TopicId, rows::rfc3339},
 };
-
-/// How many old batches leave the ledger with each tenth batch: more than come, so that it shrinks after a change of the
-/// retention, and few, so that no batch pays for all.
-const FORGET_PER_BATCH: i64 = 50;
-/// Every how many batches.
-const FORGET_EVERY: u64 = 10;
 
 /// Writes the rows of one table, a hundred to a statement.
 pub(in crate::commit) async fn rows(connection: &mut SqliteConnection, table: &Table, rows: &TableRows) -> Result<()> {
@@ -107,9 +101,10 @@ pub(super) async fn dead_letters(
     letters: &[DeadLetter],
 ) -> Result<()> {
     const INSERT: &str = "INSERT INTO directstream_dead_letters (application, batch_seq, topic, partition, \"offset\", stage, \
-         reason, output, key, value, headers, timestamp) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
+         reason, output, key, value, headers, timestamp, timestamp_ms) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
     for letter in letters {
-        // Kafka's timestamps are any number; one that is no time is left out, the record is not.
+        // Kafka's timestamps are any number; one that is no time is kept as a number alone.
         let timestamp = letter.timestamp_ms.and_then(|ms| rfc3339(ms.saturating_mul(1000)).ok());
         sqlx::query(INSERT)
             .bind(application)
@@ -124,6 +119,7 @@ pub(super) async fn dead_letters(
             .bind(letter.value.as_deref())
             .bind(&letter.headers)
             .bind(timestamp)
+            .bind(letter.timestamp_ms)
             .execute(&mut *connection)
             .await
             .map_err(failed("cannot write the dead letters"))?;

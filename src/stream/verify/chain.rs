@@ -22,6 +22,16 @@ struct End {
     topic_id: Option<TopicId>,
 }
 
+impl End {
+    /// Whether it may be of the topic of this id: ids that nobody told are no evidence.
+    fn is_of(&self, topic_id: Option<&TopicId>) -> bool {
+        match (&self.topic_id, topic_id) {
+            (Some(known), Some(other)) => known == other,
+            _ => true,
+        }
+    }
+}
+
 impl Chain {
     /// Follows one batch and gives what is wrong with it, a line each.
     pub(super) fn follow(&mut self, batch: &LedgerBatch, losses: &[LedgerLoss]) -> Vec<String> {
@@ -53,11 +63,8 @@ impl Chain {
             let (tp, counts) = (&range.range.topic_partition, &range.counts);
             let known = self.ends.get(tp);
             // A topic that was created again begins a new chain.
-            let same_topic = known.is_some_and(|end| match (&end.topic_id, &range.topic_id) {
-                (Some(before), Some(now)) => before == now,
-                _ => true,
-            });
-            if let Some(at) = known.filter(|_| same_topic).and_then(|end| end.offset)
+            let known = known.filter(|end| end.is_of(range.topic_id.as_ref()));
+            if let Some(at) = known.and_then(|end| end.offset)
                 && at != range.range.from_offset
             {
                 wrong.push(format!(
@@ -97,7 +104,9 @@ impl Chain {
             ));
         }
         for position in stored {
-            let end = self.ends.get(&position.topic_partition).and_then(|end| end.offset);
+            // A topic that was created again and is still empty has no range in the ledger yet.
+            let known = self.ends.get(&position.topic_partition).filter(|end| end.is_of(position.topic_id.as_ref()));
+            let end = known.and_then(|end| end.offset);
             if let Some(end) = end.filter(|end| *end != position.until_offset) {
                 let tp = &position.topic_partition;
                 wrong.push(format!(
@@ -198,6 +207,17 @@ mod tests {
         assert_eq!(chain.follow(&batch(2, vec![range(0, 8, 9, "a")]), &[loss(5, Some(8))]), [] as [String; 0]);
         assert_eq!(chain.follow(&batch(3, vec![range(0, 0, 2, "b")]), &[]), [] as [String; 0]);
         assert_eq!(chain.follow(&batch(4, vec![range(0, 20, 22, "b")]), &[loss(2, None)]), [] as [String; 0]);
+    }
+
+    #[test]
+    fn a_topic_created_again_and_still_empty_is_no_break() {
+        let mut chain = Chain::default();
+        chain.follow(&batch(1, vec![range(0, 0, 5, "a")]), &[]);
+        let mut lost = batch(2, Vec::new());
+        lost.lost_ranges = 1;
+        chain.follow(&lost, &[loss(5, Some(9))]);
+        let anew = StoredPosition { topic_id: Some(TopicId::new("b")), ..stored(0, 0) };
+        assert_eq!(chain.finish(&application(2), &[anew]), [] as [String; 0]);
     }
 
     #[test]

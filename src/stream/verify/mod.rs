@@ -5,10 +5,14 @@
 
 mod chain;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use self::chain::Chain;
-use super::{inquiry::Inquiry, job::format_of, start::kafka_properties, work::on_own_thread};
+use super::{inquiry::Inquiry, job::in_time, start::kafka_properties, work::on_own_thread};
 use crate::{
     clock::Clock,
     commit::{Comparison, Inspector, LedgerBatch, LedgerLoss, LedgerRange, RowDifference},
@@ -17,6 +21,7 @@ use crate::{
     kafka::{OffsetLookup, TopicAnswer},
     plan::{Answers, TopicFilter},
     read::{DirectReader, KafkaRdd, ReadRanges, ReaderSettings},
+    report::shortened,
     transform::{
         BatchScope, DirectKafkaInputDStream, Graph, Input, LocalRunner, OnError, Output, Prepared, Runner,
         TransactionalOutput,
@@ -28,6 +33,8 @@ use crate::{
 const LEDGER_PAGE: u32 = 100;
 /// So many findings are kept; all are counted.
 pub const FINDINGS_MAX: usize = 1_000;
+/// Enough of a value to know it by.
+const VALUE_BYTES_MAX: usize = 60;
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 /// What was compared, and what was found.
@@ -77,21 +84,12 @@ impl Verification {
             .identity
             .iter()
             .map(|(name, text)| match text {
-                Some(text) => format!(" {name}={}", shortened(text)),
+                Some(text) => format!(" {name}={}", shortened(text, VALUE_BYTES_MAX)),
                 None => format!(" {name}=NULL"),
             })
             .collect();
         let what = format!("table={} rows={}{origin}{identity}", difference.table, difference.rows);
         self.add(difference.damage.as_str(), what);
-    }
-}
-
-/// Enough of a value to know it by.
-fn shortened(text: &str) -> String {
-    const CHARS_MAX: usize = 60;
-    match text.char_indices().nth(CHARS_MAX) {
-        Some((end, _)) => format!("{}...", &text[..end]),
-        None => text.to_owned(),
     }
 }
 
@@ -107,22 +105,25 @@ pub async fn verify(
     clock: Arc<dyn Clock>,
     mut progress: impl FnMut(u64),
 ) -> Result<Verification> {
-    let inspector = Inspector::open(&job.store.url.expose().parse()?, &job.name).await?;
-    let mut comparison = Comparison::begin(inspector, &job.outputs).await?;
-    let ledger = comparison.inspector();
-    let application = ledger.application().await?.ok_or_else(|| {
-        Error::config(format!("the store knows no application of this name: has it run yet? application={}", job.name))
-    })?;
-    let (stored, losses) = (ledger.offsets().await?, ledger.lost_ranges().await?);
-    let left_out = ledger.left_out().await?;
+    let begun = async {
+        let inspector = Inspector::open(&job.store.url, &job.name).await?;
+        let mut comparison = Comparison::begin(inspector, &job.outputs).await?;
+        let ledger = comparison.inspector();
+        let application = ledger.known().await?;
+        let (stored, losses) = (ledger.offsets().await?, ledger.lost_ranges().await?);
+        Ok((comparison, application, stored, losses))
+    };
+    let (mut comparison, application, stored, losses) = in_time(job, begun).await?;
     let answers = ask(job, Arc::clone(&clock)).await?;
-    let replay = Arc::new(Replay::new(job, &comparison, left_out, clock)?);
+    let replay = Arc::new(Replay::new(job, &comparison, clock)?);
     let mut verification = Verification { complete: since <= 1, ..Verification::default() };
     let mut chain = Chain::default();
     let mut next = since;
     loop {
         let page = comparison.inspector().batches_from(next, LEDGER_PAGE).await?;
         let Some(last) = page.last() else { break };
+        let letters = comparison.inspector().letters_of(next..=last.batch_seq).await?;
+        *replay.left_out.write().unwrap_or_else(PoisonError::into_inner) = letters.left_out;
         next = last.batch_seq + 1;
         for batch in page {
             if verification.first_batch.is_none() {
@@ -135,6 +136,14 @@ pub async fn verify(
                 losses.iter().filter(|loss| loss.batch_seq == batch.batch_seq).cloned().collect();
             for wrong in chain.follow(&batch, &of_batch) {
                 verification.add("ledger", wrong);
+            }
+            let kept = letters.counts.get(&batch.batch_seq).copied().unwrap_or(0);
+            if kept != batch.dead_letters {
+                let what = format!(
+                    "the dead letters are not as many as the ledger says batch={} ledger={} kept={kept}",
+                    batch.batch_seq, batch.dead_letters
+                );
+                verification.add("ledger", what);
             }
             let there: Vec<LedgerRange> =
                 batch.ranges.iter().filter(|range| is_there(range, &answers)).cloned().collect();
@@ -228,15 +237,12 @@ struct Replay {
     runner: Arc<dyn Runner>,
     output: Arc<dyn TransactionalOutput>,
     shapes: Vec<Vec<ColumnShape>>,
+    /// The records of the batches at hand that have no row: refused by the database, or where the job file was mended since.
+    left_out: Arc<RwLock<BTreeSet<(TopicPartition, Offset)>>>,
 }
 
 impl Replay {
-    fn new(
-        job: &Job,
-        comparison: &Comparison,
-        left_out: BTreeSet<(TopicPartition, Offset)>,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Self> {
+    fn new(job: &Job, comparison: &Comparison, clock: Arc<dyn Clock>) -> Result<Self> {
         let settings = ReaderSettings {
             properties: kafka_properties(&job.kafka, &job.name),
             isolation: job.kafka.isolation_level,
@@ -244,11 +250,13 @@ impl Replay {
             clients: None,
         };
         let graph = Graph::default();
-        // Dead letters have no row, also where the database refused what fits, or where the job file was mended since.
+        let left_out = Arc::<RwLock<BTreeSet<_>>>::default();
+        let left = Arc::clone(&left_out);
         let records = DirectKafkaInputDStream::new(&graph).filter(move |record: &Record| {
-            left_out.is_empty() || !left_out.contains(&(record.topic_partition().clone(), record.offset()))
+            let left = left.read().unwrap_or_else(PoisonError::into_inner);
+            left.is_empty() || !left.contains(&(record.topic_partition().clone(), record.offset()))
         });
-        records.save_records(format_of(job), OnError::DeadLetter, comparison.expected_tables().to_vec());
+        records.save_records(job.input.format, OnError::DeadLetter, comparison.expected_tables().to_vec());
         let outputs = graph.outputs();
         let [Output::Transactional(output)] = outputs.as_slice() else {
             return Err(Error::internal("a job has one output"));
@@ -258,12 +266,15 @@ impl Replay {
             runner: Arc::new(LocalRunner::per_core()),
             output: Arc::clone(output),
             shapes: comparison.shapes(),
+            left_out,
         })
     }
 
     /// Reads and transforms the batch again; waits for Kafka.
     fn batch(&self, batch: &LedgerBatch, ranges: &[LedgerRange]) -> Result<(Prepared, Vec<RangeCounts>)> {
         let ranges: Arc<[OffsetRange]> = ranges.iter().map(|range| range.range.clone()).collect();
+        // All at once, so that they share the memory budget.
+        self.reader.prepare(&ranges, &|_| None).map_err(|error| error.at(Stage::Read))?;
         let reader: Arc<dyn ReadRanges> = Arc::clone(&self.reader) as Arc<dyn ReadRanges>;
         let records = Arc::new(KafkaRdd::new(reader, Arc::clone(&ranges), false));
         let input = Input { records: Arc::clone(&records) as Arc<dyn Compute<Record>>, ranges: Arc::clone(&ranges) };

@@ -254,7 +254,8 @@ async fn an_ill_database_makes_no_dead_letter(world: World) {
     world.execute(ill).await;
     let mut orders: Vec<Order> = (0..100).map(order).collect();
     orders[20].amount = 100;
-    let CommitOutcome::NotCommitted { batch, error } = committer.commit(isolating(&recovered, orders)).await.unwrap()
+    let CommitOutcome::NotCommitted { batch, error, .. } =
+        committer.commit(isolating(&recovered, orders)).await.unwrap()
     else {
         panic!("committed")
     };

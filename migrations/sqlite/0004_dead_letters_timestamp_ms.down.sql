@@ -1,0 +1,1 @@
+ALTER TABLE directstream_dead_letters DROP COLUMN timestamp_ms;

@@ -1,0 +1,118 @@
+//! The batch in hand: reading, transforming and side effects, within the deadline, and within the grace once a stop is asked for.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use tokio::sync::watch;
+
+use super::{
+    asked_to_stop,
+    batch::{Assignment, Processed},
+    driver::Driver,
+    work::on_own_thread,
+};
+use crate::{
+    error::{Error, Result},
+    types::BatchInfo,
+};
+
+/// After a stop was asked for, the batch in hand may be finished for so long; then it is abandoned whole.
+const STOP_BATCH: Duration = Duration::from_secs(4);
+/// ... so long may its tasks take to notice.
+const STOP_TASKS: Duration = Duration::from_secs(1);
+
+impl Driver {
+    /// Reads and transforms on a thread that may wait. `None` if a stop was asked for and the batch was abandoned.
+    pub(super) async fn process(
+        &self,
+        assignment: Arc<Assignment>,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<Option<Processed>> {
+        let task = assignment.task.clone();
+        let workshop = Arc::clone(&self.workshop);
+        let mut work = on_own_thread(move || workshop.process(&assignment));
+        let mut deadline = std::pin::pin!(tokio::time::sleep(self.stream.batch_deadline));
+        let mut beat = tokio::time::interval(Duration::from_secs(1));
+        let done = loop {
+            tokio::select! {
+                done = &mut work => break done,
+                _ = beat.tick() => self.reporter.progress(),
+                () = asked_to_stop(stop) => {
+                    if let Ok(done) = tokio::time::timeout(self.batch_grace(), &mut work).await {
+                        break done;
+                    }
+                    task.cancel();
+                    let _ = tokio::time::timeout(STOP_TASKS, &mut work).await;
+                    return Ok(None);
+                }
+                () = &mut deadline => {
+                    // Tasks that go on notice at their next chunk. Code that never returns stays behind on its thread.
+                    task.cancel();
+                    let _ = tokio::time::timeout(STOP_TASKS, &mut work).await;
+                    return Err(self.over_deadline("was not read and transformed", &task.batch));
+                }
+            }
+        };
+        done.and_then(|processed| processed).map(Some)
+    }
+
+    fn over_deadline(&self, what: &str, batch: &BatchInfo) -> Error {
+        let ranges: Vec<_> = batch.ranges.iter().filter(|range| !range.is_empty()).collect();
+        let text = format!(
+            "the batch {what} within stream.batch_deadline batch_seq={} ranges={} deadline={:?}",
+            batch.batch_seq,
+            ranges.len(),
+            self.stream.batch_deadline
+        );
+        let error = Error::transform(text);
+        match ranges.first() {
+            Some(&first) => error.in_range(first.clone()),
+            None => error,
+        }
+    }
+
+    /// Side effects, and a last look at the topics' ids.
+    ///
+    /// The inner error is one of this batch, which is dropped.
+    pub(super) async fn before_commit(&self, mut processed: Processed, batch: &BatchInfo) -> Result<Result<Processed>> {
+        if self.workshop.has_side_effects() {
+            self.committer.check_owner().await?;
+            let workshop = Arc::clone(&self.workshop);
+            let work = on_own_thread(move || workshop.run_side_effects(&mut processed).map(|()| processed));
+            let ran = tokio::time::timeout(self.stream.batch_deadline, work)
+                .await
+                .unwrap_or_else(|_over| Ok(Err(self.over_deadline("did not end its side effects", batch))));
+            processed = match ran.and_then(|ran| ran) {
+                Ok(processed) => processed,
+                Err(error) => return Ok(Err(error)),
+            };
+        }
+        Ok(match self.recreated_topic(&processed.commit).await? {
+            Some(error) => Err(error),
+            None => Ok(processed),
+        })
+    }
+
+    /// Waits for something of the batch in hand, and after a stop was asked for only as long as that batch may take. `None` if
+    /// it took longer.
+    pub(super) async fn unless_stopped<T>(
+        &self,
+        work: impl Future<Output = T>,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Option<T> {
+        let mut work = std::pin::pin!(work);
+        let mut beat = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            tokio::select! {
+                done = &mut work => return Some(done),
+                _ = beat.tick() => self.reporter.progress(),
+                () = asked_to_stop(stop) => return tokio::time::timeout(self.batch_grace(), &mut work).await.ok(),
+            }
+        }
+    }
+
+    /// What is left of the time that the batch in hand may take after a stop was asked for.
+    fn batch_grace(&self) -> Duration {
+        let now = self.clock.monotonic();
+        STOP_BATCH.saturating_sub(now.saturating_sub(*self.stop_asked.get_or_init(|| now)))
+    }
+}
