@@ -19,21 +19,28 @@ const DEADLINE: Duration = Duration::from_secs(1);
 /// The deadline, the tasks' time to notice, and the rest of a stop.
 const ENDED_MAX: Duration = Duration::from_secs(20);
 
+/// How the stream is to end.
+#[derive(Clone, Copy, PartialEq)]
+enum By {
+    Deadline,
+    /// A stop that is asked for once the user's code is stuck.
+    Stop,
+}
+
 /// Runs a stream one of whose steps never returns, in a runtime of its own, and gives how it ended. The runtime's own end
 /// is part of it: it must not wait for the stuck thread.
 fn run(
     name: &'static str,
-    brokers: String,
-    topic: String,
-    store: String,
+    [brokers, topic, store]: [String; 3],
     stuck_in_transform: bool,
-) -> directstream::Error {
+    by: By,
+) -> directstream::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async move {
         let context = StreamingContext::builder(name, Duration::from_millis(50))
             .store(&store)
             .unwrap()
-            .batch_deadline(DEADLINE)
+            .batch_deadline(if by == By::Deadline { DEADLINE } else { 10 * ENDED_MAX })
             .build()
             .unwrap();
         // A lock that is held for ever: whoever asks for it waits and uses no processor.
@@ -48,8 +55,10 @@ fn run(
         while lock.try_lock().is_ok() {
             std::thread::yield_now();
         }
+        let (at_it, stuck_now) = std::sync::mpsc::channel();
         let wait = move |stuck: bool| {
             if stuck {
+                let _ = at_it.send(());
                 drop(lock.lock().unwrap_or_else(PoisonError::into_inner));
             }
         };
@@ -68,35 +77,49 @@ fn run(
             Ok(())
         });
         context.start().await.unwrap();
-        context.await_termination().await.unwrap_err()
+        if by == By::Stop {
+            tokio::task::spawn_blocking(move || stuck_now.recv_timeout(ENDED_MAX).unwrap()).await.unwrap();
+            context.stop();
+        }
+        context.await_termination().await.map(drop)
     })
 }
 
-async fn ends(name: &'static str, stuck_in_transform: bool) -> directstream::Error {
+async fn ends(name: &'static str, stuck_in_transform: bool, by: By) -> directstream::Result<()> {
     let kafka = shared_kafka().await;
     let topic = kafka.topic(1).await;
     kafka.produce(&topic, (0..3).map(|n| record(n.to_string())).collect()).await;
     let tables = Tables::sqlite();
-    let (brokers, store) = (kafka.brokers().to_owned(), tables.url().to_owned());
+    let servers = [kafka.brokers().to_owned(), topic, tables.url().to_owned()];
     let started = Instant::now();
-    let error =
-        tokio::task::spawn_blocking(move || run(name, brokers, topic, store, stuck_in_transform)).await.unwrap();
+    let ended = tokio::task::spawn_blocking(move || run(name, servers, stuck_in_transform, by)).await.unwrap();
     let took = started.elapsed();
     assert!(took > DEADLINE && took < ENDED_MAX, "{took:?}");
-    assert_eq!(error.kind(), ErrorKind::Transform, "{error}");
     assert_eq!(tables.committed().await, 0, "nothing of the batch is committed");
-    error
+    ended
+}
+
+async fn ends_at_its_deadline(name: &'static str, stuck_in_transform: bool) -> String {
+    let error = ends(name, stuck_in_transform, By::Deadline).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Transform, "{error}");
+    error.chain()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_step_that_never_returns_ends_the_stream_at_its_deadline() {
-    let error = ends("stuck-step", true).await.chain();
+    let error = ends_at_its_deadline("stuck-step", true).await;
     assert!(error.contains("was not read and transformed within stream.batch_deadline"), "{error}");
     assert!(error.contains("[0 -> 3]") || error.contains("0..3"), "the range is named: {error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_side_effect_that_never_returns_ends_the_stream_at_its_deadline() {
-    let error = ends("stuck-effect", false).await.chain();
+    let error = ends_at_its_deadline("stuck-effect", false).await;
     assert!(error.contains("did not end its side effects within stream.batch_deadline"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_does_not_wait_for_a_step_or_a_side_effect_that_never_returns() {
+    ends("stopped-step", true, By::Stop).await.unwrap();
+    ends("stopped-effect", false, By::Stop).await.unwrap();
 }

@@ -91,21 +91,24 @@ impl Tables {
         rows.into_iter().collect()
     }
 
-    /// Runs a statement on PostgreSQL.
+    /// Runs a statement; in a SQLite file that nobody uses.
     pub(crate) async fn execute(&self, sql: &str) {
-        let Self::Postgres(database) = self else { panic!("PostgreSQL only") };
-        database.execute(sql).await;
+        match self {
+            Self::Postgres(database) => database.execute(sql).await,
+            Self::Sqlite(folder) => {
+                let options = SqliteConnectOptions::new().filename(Self::file(folder));
+                let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
+                sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+                connection.close().await.unwrap();
+            }
+        }
     }
 
-    /// Puts the stored offset of a partition somewhere else, in a SQLite file that nobody uses.
+    /// Puts the stored offset of a partition somewhere else.
     pub(crate) async fn move_offset(&self, partition: i32, until: i64) {
-        let Self::Sqlite(folder) = self else { panic!("SQLite only") };
-        let options = SqliteConnectOptions::new().filename(Self::file(folder));
-        let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
-        let sql = "UPDATE directstream_offsets SET until_offset = $1 WHERE partition = $2";
-        let moved = sqlx::query(sql).bind(until).bind(partition).execute(&mut connection).await.unwrap();
-        assert_eq!(moved.rows_affected(), 1);
-        connection.close().await.unwrap();
+        let offsets = self.own("offsets");
+        self.execute(&format!("UPDATE {offsets} SET until_offset = {until} WHERE partition = {partition}")).await;
+        assert_eq!(self.offsets().await.get(&i64::from(partition)), Some(&until));
     }
 
     /// The leader epoch that is stored with the offset of partition 0.
