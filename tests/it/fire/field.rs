@@ -80,6 +80,20 @@ impl Field {
         Process::under_fire(&self.job, &arguments, failpoints, &self.log())
     }
 
+    /// Starts the job once more, beside the one that runs.
+    pub(crate) fn rival(&self) -> Process {
+        Process::under_fire(&self.job, &["--until-latest"], "", &self.rival_log())
+    }
+
+    fn rival_log(&self) -> PathBuf {
+        self.folder.path().join("rival.txt")
+    }
+
+    /// What the last rival wrote to stderr.
+    pub(crate) fn rival_said(&self) -> String {
+        std::fs::read_to_string(self.rival_log()).unwrap()
+    }
+
     fn log(&self) -> PathBuf {
         self.folder.path().join("stderr.txt")
     }

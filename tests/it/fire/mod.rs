@@ -3,5 +3,6 @@
 
 mod budget;
 mod field;
+mod healthy;
 mod sweep;
 mod zombies;

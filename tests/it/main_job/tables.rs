@@ -111,6 +111,17 @@ impl Tables {
         assert_eq!(self.offsets().await.get(&i64::from(partition)), Some(&until));
     }
 
+    /// The epoch of the last take-over.
+    pub(crate) async fn epoch(&self) -> i64 {
+        self.rows::<(i64,)>(format!("SELECT epoch FROM {}", self.own("applications"))).await.unwrap()[0].0
+    }
+
+    /// Whether a statement of somebody sleeps in PostgreSQL.
+    pub(crate) async fn sleeps(&self) -> bool {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";
+        self.rows::<(i64,)>(sql.to_owned()).await.unwrap()[0].0 > 0
+    }
+
     /// The leader epoch that is stored with the offset of partition 0.
     pub(crate) async fn leader_epoch(&self) -> Option<i64> {
         let sql = format!("SELECT CAST(leader_epoch AS bigint) FROM {} WHERE partition = 0", self.own("offsets"));
