@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use super::place::Place;
+use super::{measured::Measured, place::Place};
 use crate::{
     clock::Clock,
     error::{Error, Result, Stage},
@@ -42,6 +42,8 @@ pub(super) struct Assignment {
     pub(super) places: BTreeMap<TopicPartition, Place>,
     pub(super) task: Task,
     pub(super) processing_started_ms: i64,
+    /// What reads the ranges.
+    pub(super) measured: Arc<Measured>,
     /// The store refused rows of this batch: the records they come from are to be found.
     pub(super) isolating: bool,
 }
@@ -75,8 +77,8 @@ impl Workshop {
         let epochs = assignment.leader_epochs();
         let epoch_of = |topic_partition: &TopicPartition| epochs.get(topic_partition).copied();
         self.reader.prepare(ranges, &epoch_of).map_err(|error| error.at(Stage::Read))?;
-        let reader: Arc<dyn ReadRanges> = Arc::clone(&self.reader) as Arc<dyn ReadRanges>;
-        let records = Arc::new(KafkaRdd::new(reader, Arc::clone(ranges), self.keep_chunks));
+        let measured = Arc::clone(&assignment.measured);
+        let records = Arc::new(KafkaRdd::new(measured as Arc<dyn ReadRanges>, Arc::clone(ranges), self.keep_chunks));
         let input = Input { records: Arc::clone(&records) as Arc<dyn Compute<Record>>, ranges: Arc::clone(ranges) };
         let scope = if assignment.isolating { BatchScope::isolating } else { BatchScope::new };
         let scope = scope(assignment.task.clone(), Arc::clone(&self.runner), vec![input]);
@@ -84,6 +86,7 @@ impl Workshop {
         let (prepared, isolating) = self.prepare(&scope, &mut operations)?;
         // Offsets are committed for all records, so all of them must have been there, also where no output asked.
         self.runner.run(ranges.len(), &|partition| records.complete(partition, &assignment.task).map(|_| ()))?;
+        assignment.measured.through();
         failpoint::hit("transform::done")?;
         let ranges = committed_ranges(&assignment.plan, &records.counts())?;
         check_chain(&ranges, &assignment.lost_ranges)?;

@@ -13,6 +13,7 @@ use super::{
     batch::{Assignment, Processed, Workshop, ends_of, ranges_of},
     failing::{Failing, FailureBudget},
     inquiry::Inquiry,
+    measured::Measured,
     pending::{Patience, Pending, Settled},
     place::Place,
 };
@@ -24,6 +25,7 @@ use crate::{
     failpoint,
     kafka::TopicAnswer,
     plan::{Answers, Limits, Plan, Rates, RecordSize, Review, Silence, Timing, Tracked, plan_batch, reached, review},
+    read::ReadRanges,
     report::{
         BatchCounts, BatchOutcome, BatchProgress, CompletedBatch, InputInfo, PartitionPosition, Reporter, Status,
     },
@@ -40,6 +42,8 @@ const STREAMED_RECORD_BYTES: u64 = 64;
 const KEPT_RECORD_BYTES: u64 = 512;
 /// Of the memory budget, the share of one batch: half of it is prefetch, and two batches are in hand at a time.
 const BATCH_SHARE: u64 = 4;
+/// ... and the share above which a batch is dropped and planned again: its records are far larger than those before them.
+const BATCH_SHARE_MAX: u64 = 2;
 
 /// Why the loop ended without an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,9 +171,9 @@ impl Driver {
             // With the places it was planned from: the stored ones know nothing of a log that was cut off since.
             let places = refused.places.clone();
             let (assignment, progress) = self.submit(plan, lost_ranges, refused.batch.batch_time, (places, true));
+            // It may hold the memory of two batches.
             let turn = self.run_batch(assignment, progress, stop).await?;
-            // It may hold the memory of two batches: the next one waits.
-            return if self.settle_or_stop(stop).await? { Ok(Turn::Abandoned) } else { Ok(turn) };
+            return self.alone(turn, stop).await;
         }
         let started = self.clock.monotonic();
         let answers = tokio::select! {
@@ -188,10 +192,18 @@ impl Driver {
         }
         let cut_short = plan.is_cut_by_memory();
         let (assignment, progress) = self.submit(plan, lost_ranges, time, (self.places.clone(), false));
-        self.run_batch(assignment, progress, stop).await.map(|turn| match turn {
+        let measured = Arc::clone(&assignment.measured);
+        let turn = match self.run_batch(assignment, progress, stop).await? {
             Turn::Committing { .. } => Turn::Committing { cut_short },
             other => other,
-        })
+        };
+        let large = measured.bytes() > self.stream.memory_max / BATCH_SHARE;
+        if large { self.alone(turn, stop).await } else { Ok(turn) }
+    }
+
+    /// Holds the next batch back until this one is committed: there is no memory for both.
+    async fn alone(&mut self, turn: Turn, stop: &mut watch::Receiver<bool>) -> Result<Turn> {
+        if self.settle_or_stop(stop).await? { Ok(Turn::Abandoned) } else { Ok(turn) }
     }
 
     /// Reads and transforms, and hands over to the committer once the batch before is committed.
@@ -210,7 +222,12 @@ impl Driver {
                 self.refused = Some(assignment);
                 return Ok(Turn::Dropped(error));
             }
-            Err(error) => return self.dropped(progress, error),
+            Err(error) => {
+                for (topic_partition, (records, bytes)) in assignment.measured.seen() {
+                    self.observe(&topic_partition, records, bytes);
+                }
+                return self.dropped(progress, error);
+            }
         };
         // From here on the batch before must be committed: what was planned from its ends stands or falls with it.
         let seq = self.batch_seq;
@@ -298,8 +315,10 @@ impl Driver {
         progress.processing_start_time_ms = Some(now_ms);
         self.reporter.batch_started(&progress);
         let task = Task::new(batch.clone());
+        let reader = Arc::clone(&self.workshop.reader) as Arc<dyn ReadRanges>;
+        let measured = Arc::new(Measured::new(reader, &batch.ranges, self.stream.memory_max / BATCH_SHARE_MAX));
         let assignment =
-            Assignment { batch, plan, lost_ranges, places, task, processing_started_ms: now_ms, isolating };
+            Assignment { batch, plan, lost_ranges, places, task, processing_started_ms: now_ms, measured, isolating };
         (Arc::new(assignment), progress)
     }
 
@@ -366,11 +385,8 @@ impl Driver {
     fn advance(&mut self, commit: &BatchCommit, time: BatchTime) {
         self.batch_seq = commit.batch_seq;
         self.last_time = Some(time);
-        let overhead = if self.workshop.keep_chunks { KEPT_RECORD_BYTES } else { STREAMED_RECORD_BYTES };
         for range in &commit.ranges {
-            let counts = &range.counts;
-            let bytes = counts.bytes + counts.records * overhead;
-            self.record_size.observe(&range.range.topic_partition, counts.records, bytes);
+            self.observe(&range.range.topic_partition, range.counts.records, range.counts.bytes);
             let joins = || Place::joined(range.range.until_offset);
             let place = self.places.entry(range.range.topic_partition.clone()).or_insert_with(joins);
             place.topic_id.clone_from(&range.topic_id);
@@ -382,6 +398,12 @@ impl Driver {
                 place.truncated = false;
             }
         }
+    }
+
+    /// The next plan knows the size of records better.
+    fn observe(&mut self, topic_partition: &TopicPartition, records: u64, bytes: u64) {
+        let overhead = if self.workshop.keep_chunks { KEPT_RECORD_BYTES } else { STREAMED_RECORD_BYTES };
+        self.record_size.observe(topic_partition, records, bytes + records * overhead);
     }
 
     /// A batch of which nothing remains: its ranges are planned again, if the error is one that passes.

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! [`StreamingContext`] is what a program holds. [`DirectStream`] says what to read. The loop itself is in `driver`, what
-//! happens before it in `start`, one batch's work in `batch` and its deadlines in `in_hand`, its commit in `pending`; `place` is where a partition stands,
+//! happens before it in `start`, one batch's work in `batch`, its size in `measured` and its deadlines in `in_hand`, its commit in `pending`; `place` is where a partition stands,
 //! and every question to Kafka is in `inquiry`. `job` makes a job file a stream. `create_rdd`, `latest` and `verify` work
 //! outside of any stream.
 
@@ -22,6 +22,7 @@ mod in_hand;
 mod inquiry;
 mod job;
 mod latest;
+mod measured;
 mod pending;
 mod place;
 mod start;

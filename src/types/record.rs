@@ -79,6 +79,16 @@ impl Chunk {
         self.len() == 0
     }
 
+    /// Bytes of all keys and values.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let of = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len) as u64;
+        match self {
+            Self::Kafka(batch) => batch.bytes(),
+            Self::Memory(chunk) => chunk.records.iter().map(|record| of(&record.key) + of(&record.value)).sum(),
+        }
+    }
+
     /// Whose records they are.
     #[must_use]
     pub fn topic_partition(&self) -> &TopicPartition {

@@ -96,6 +96,13 @@ impl MessageBatch {
         self.start == self.end
     }
 
+    /// Bytes of all keys and values.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let of = |view: MessageView<'_>| view.key().map_or(0, <[u8]>::len) + view.value().map_or(0, <[u8]>::len);
+        self.views().map(|view| of(view) as u64).sum()
+    }
+
     /// Whose messages.
     #[must_use]
     pub fn topic_partition(&self) -> &TopicPartition {

@@ -5,6 +5,7 @@ mod deadline;
 mod demo;
 pub(crate) mod job;
 mod kills;
+mod large;
 mod losses;
 mod moved_offsets;
 mod partitions;

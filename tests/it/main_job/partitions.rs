@@ -125,7 +125,7 @@ fn incompressible(seed: i32) -> String {
 }
 
 /// The most that the process ever had in memory.
-fn resident_bytes(process: u32) -> u64 {
+pub(super) fn resident_bytes(process: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     // One that has just ended has no such line.
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
