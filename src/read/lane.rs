@@ -99,11 +99,12 @@ impl Lane {
                 by_client.entry(Arc::as_ptr(queue.client()).addr()).or_default().push(queue);
             }
         }
-        for queues in by_client.values() {
+        for queues in by_client.values_mut() {
             let partitions: Vec<_> = queues.iter().map(PartitionQueue::topic_partition).collect();
             if let Some(Err(error)) = queues.first().map(|queue| queue.client().unassign(&partitions)) {
                 tracing::debug!(partitions = partitions.len(), "cannot unassign: {error}");
             }
+            queues.iter_mut().for_each(PartitionQueue::discard);
         }
     }
 

@@ -38,6 +38,8 @@ pub(super) fn on_own_thread<T: Send + 'static>(
 
 #[cfg(test)]
 mod tests {
+    use std::{sync::mpsc, time::Duration};
+
     use super::*;
     use crate::error::ErrorKind;
 
@@ -54,11 +56,22 @@ mod tests {
     #[test]
     fn work_that_never_returns_does_not_hold_the_runtime_up() {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
-        let (_never, stuck) = std::sync::mpsc::channel::<()>();
+        let (starts, started) = mpsc::channel();
+        let (_never, stuck) = mpsc::channel::<()>();
         let inside = runtime.enter();
-        let work = on_own_thread(move || stuck.recv());
+        let work = on_own_thread(move || {
+            let _ = starts.send(());
+            stuck.recv()
+        });
+        // A runtime does not wait for work that has not begun.
+        started.recv().unwrap();
         drop(work);
         drop(inside);
-        drop(runtime);
+        let (ends, ended) = mpsc::channel();
+        std::thread::spawn(move || {
+            drop(runtime);
+            let _ = ends.send(());
+        });
+        ended.recv_timeout(Duration::from_secs(10)).expect("the runtime ends");
     }
 }

@@ -1,7 +1,10 @@
 //! The operations against Spark's own examples, over records in memory. The ids are those of the behaviour list in
 //! `docs/conformance.md`.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use super::*;
 use crate::types::{
@@ -106,13 +109,27 @@ fn emit_by_key_gives_what_flat_map_and_reduce_by_key_give() {
 
 #[test]
 fn values_are_combined_in_the_order_of_partitions_and_never_copied_on_the_way() {
+    static COPIES: AtomicUsize = AtomicUsize::new(0);
+    struct Text(String);
+    impl Clone for Text {
+        fn clone(&self) -> Self {
+            COPIES.fetch_add(1, Ordering::Relaxed);
+            Self(self.0.clone())
+        }
+    }
     // Joining text is not commutative, and a copy per step would make it quadratic.
-    let (graph, batch) = (Graph::default(), scope(&[&["1", "2"], &["3"], &["4", "5"]]));
-    let joined = texts(&graph).map(|text| ((), text)).reduce_by_key(|mut a, b| {
-        a.push_str(&b);
+    let values: Vec<String> = (0..300).map(|n| format!("{n} ")).collect();
+    let values: Vec<&str> = values.iter().map(String::as_str).collect();
+    let partitions: Vec<&[&str]> = values.chunks(100).collect();
+    let (graph, batch) = (Graph::default(), scope(&partitions));
+    let joined = texts(&graph).map(|text| ((), Text(text))).reduce_by_key(|mut a, b| {
+        a.0.push_str(&b.0);
         a
     });
-    assert_eq!(joined.rdd(&batch).unwrap().collect().unwrap(), [((), "12345".to_owned())]);
+    let joined = joined.rdd(&batch).unwrap().collect().unwrap();
+    assert_eq!(joined.into_iter().map(|((), text)| text.0).collect::<Vec<_>>(), [values.concat()]);
+    let copies = COPIES.load(Ordering::Relaxed);
+    assert!(copies <= partitions.len(), "{copies} copies");
 }
 
 #[test]

@@ -82,6 +82,15 @@ impl PartitionQueue {
         count
     }
 
+    /// Throws away what an assignment that has ended left in the queue: the client would keep it until the next one.
+    pub(crate) fn discard(&mut self) {
+        let mut entries = Vec::new();
+        // The client drops records of ended assignments on the way to what else there is, which is next to nothing.
+        while self.take(100, Duration::ZERO, &mut entries) > 0 {
+            entries.clear();
+        }
+    }
+
     /// Makes entries of what was taken: runs of records whose offsets ascend, and the other entries between them.
     fn sort_out(&mut self, entries: &mut Vec<Entry>) {
         let mut run: Vec<NonNull<sys::rd_kafka_message_t>> = Vec::with_capacity(self.taken.len());

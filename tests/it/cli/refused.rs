@@ -1,9 +1,9 @@
 //! Records that only the database can refuse: dead letters under `on_error = "dead_letter"`, exit code 6 under `fail`.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, os::unix::process::ExitStatusExt as _};
 
-use super::world::{LIMIT, World};
-use crate::support::{record, wait_until};
+use super::world::World;
+use crate::support::record;
 
 const PARTITIONS: i32 = 3;
 const RECORDS: i64 = 1_500;
@@ -149,15 +149,15 @@ async fn kills_while_records_are_isolated_lose_and_double_nothing_with_sqlite() 
 
 async fn kills_while_records_are_isolated(world: World) {
     let world = world_with_constraints(world, "dead_letter").await;
-    let mut kills = 0;
-    for _ in 0..4 {
-        let mut running = world.start(&["--until-latest"]);
-        // The batch was refused, and is about to be read, or written, once more.
-        let isolating = async || running.told().contains("the batch is run again") || running.has_ended();
-        wait_until("a batch is refused", LIMIT, isolating).await;
-        kills += i32::from(running.kill());
+    // The first batch is refused while it is written, so the transaction that writes it record by record is the first to get
+    // so far. At the first two kills it is not committed, at the third one it is.
+    for point in ["commit::after_advance", "commit::after_advance", "commit::after_commit"] {
+        let failpoints = format!("{point}=1*return(kill)->off");
+        let (status, told) = world.under_fire(&["run", "job.toml", "--until-latest"], &failpoints);
+        assert_eq!(status.signal(), Some(9), "{told}");
+        let at = |words: &str| told.find(words).unwrap_or_else(|| panic!("not {words}: {told}"));
+        assert!(at("the batch is run again") < at(&format!("failpoint {point}: kill")), "{told}");
     }
-    assert!(kills > 0, "no kill hit a process at work");
     let ran = world.run(&["run", "job.toml", "--until-latest"]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     recount(&world).await;

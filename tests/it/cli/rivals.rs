@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::world::{LIMIT, Running, World};
-use crate::support::{wait_for, wait_until};
+use crate::support::{wait_for, wait_until, wait_until_stopped};
 
 const PAIRS: usize = 20;
 const RECORDS: u32 = 50;
@@ -74,6 +74,7 @@ async fn an_idle_process_that_stands_still_is_taken_over_and_ends_with_5() {
     let zombie = world.start(&[]);
     world.committed(10).await;
     zombie.signal("STOP");
+    wait_until_stopped(zombie.id(), LIMIT).await;
     world.produce(0, 10..20).await;
     let started = Instant::now();
     let successor = world.start(&[]);

@@ -2,8 +2,9 @@
 
 use std::{
     fs::{self, File},
+    os::unix::process::ExitStatusExt as _,
     path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
 };
 
@@ -83,6 +84,12 @@ columns.id = {{ from = "value:/id", type = "bigint" }}
     /// Runs the program in the job's folder to its end.
     pub(super) fn run(&self, arguments: &[&str]) -> Ran {
         run(self.command(arguments))
+    }
+
+    /// The same with faults: how it ended, and what it told.
+    pub(super) fn under_fire(&self, arguments: &[&str], failpoints: &str) -> (ExitStatus, String) {
+        let ran = self.command(arguments).env("FAILPOINTS", failpoints).output().unwrap();
+        (ran.status, String::from_utf8(ran.stderr).unwrap())
     }
 
     /// The JSON document of a command that succeeds.
@@ -210,12 +217,11 @@ impl Running {
         fs::read_to_string(&self.stderr).unwrap()
     }
 
-    /// Kills it; whether it still lived.
+    /// Kills it; whether that is what it died of.
     pub(super) fn kill(mut self) -> bool {
         let lived = self.child.try_wait().unwrap().is_none();
         self.child.kill().unwrap();
-        self.child.wait().unwrap();
-        lived
+        lived && self.child.wait().unwrap().signal() == Some(9)
     }
 
     /// Waits for its end: its exit code and what it told.

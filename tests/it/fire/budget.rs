@@ -14,7 +14,7 @@ async fn one_batch_more_than_may_fail_ends_the_job_and_nothing_is_lost_or_double
         let said = field.said();
         assert_eq!(said.matches("failpoint commit::after_lock: error").count(), 4, "{said}");
         assert!(said.contains("max_failures=3 failures_validity_interval=3600s"), "{said}");
-        let left = field.records() - field.tables.committed().await;
+        let left = field.records() - field.committed().await;
         assert!(left >= field.records() / 5, "only {left} records were left to do");
         field.finish().await;
         field.compare().await;

@@ -7,7 +7,7 @@ use tokio::sync::OnceCell;
 
 use crate::{
     main_job::{process::Process, recount::Recount, tables::Tables},
-    support::{Kafka, record, shared_kafka},
+    support::{Kafka, record, shared_kafka, wait_for},
 };
 
 const PARTITIONS: i64 = 4;
@@ -111,6 +111,11 @@ impl Field {
     /// Every record is there once.
     pub(crate) async fn compare(&self) {
         self.topic.recount.compare(&self.tables).await;
+    }
+
+    /// How many of them are committed.
+    pub(crate) async fn committed(&self) -> i64 {
+        wait_for("a look at the store", LIMIT, async || self.tables.committed().await).await
     }
 
     /// All records of the topic.

@@ -50,7 +50,7 @@ async fn a_process_that_stands_still_inside_its_sqlite_transaction_is_named() {
     let end = successor.end(LIMIT).await;
     let said = std::fs::read_to_string(log).unwrap();
     assert_eq!(end.code(), Some(5), "{said}{}", field.said());
-    assert!(said.contains("process_id="), "{said}");
+    assert!(said.contains(&format!("process_id={}", still.id())), "{said}");
     still.go_on();
     assert_eq!(still.end(Duration::from_secs(30)).await.code(), Some(0), "{}", field.said());
     field.compare().await;

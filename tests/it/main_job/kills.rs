@@ -60,11 +60,13 @@ async fn survive(tables: Tables) {
         let mut process = Process::run(&job, &["--until-latest"]);
         wait_for("the program commits", Duration::from_secs(120), async || {
             let through = process.ended().is_some();
-            (through || tables.committed().await >= i64::try_from(moment).unwrap()).then_some(())
+            let enough = |committed| committed >= i64::try_from(moment).unwrap();
+            (through || tables.committed().await.is_some_and(enough)).then_some(())
         })
         .await;
         tokio::time::sleep(Duration::from_micros(random.below(20_000))).await;
-        let committed = u64::try_from(tables.committed().await).unwrap();
+        let committed = wait_for("a look", Duration::from_secs(120), async || tables.committed().await).await;
+        let committed = u64::try_from(committed).unwrap();
         let lived = process.kill();
         if !lived || committed >= total {
             // On a machine that stood still in between, the job may be through: this kill says nothing, and no later one would.

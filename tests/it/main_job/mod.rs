@@ -1,4 +1,5 @@
-//! The main job: a Kafka topic into tables, exactly once, by the program itself. The oracle is Kafka's own console consumer.
+//! The main job: a Kafka topic into tables, exactly once, by the program itself. After kills the oracle is Kafka's own console
+//! consumer; elsewhere it is what was produced.
 
 mod brokers;
 mod deadline;

@@ -23,15 +23,19 @@ const PARTITIONS: i32 = 1000;
 const BUSY: i32 = 50;
 const RECORDS_EACH: i32 = 1000;
 /// How long a start may take that drains the busy partitions, on two busy cores.
-const COLD_START_MAX: Duration = Duration::from_secs(15);
+const COLD_START_MAX: Duration = Duration::from_secs(5);
 /// How long asking and planning may take, the quickest of many times: what other tests do at the same time makes most of them
-/// slower, and none of them quicker.
+/// slower, and none of them quicker. So often, or for so long until one is quick enough.
 const PLAN_MAX: Duration = Duration::from_millis(30);
-/// A budget that has room for half of the partitions at once.
+const PLANS: usize = 21;
+const PLANNING_MAX: Duration = Duration::from_secs(20);
+/// A budget that has room for a quarter of the partitions at once.
 const SMALL: u64 = 64 * 1024 * 1024;
 /// What the process may have in memory besides: the program itself, its clients' partitions and threads, what an allocator
 /// keeps.
-const BESIDES: u64 = 96 * 1024 * 1024;
+const BESIDES: u64 = 64 * 1024 * 1024;
+/// How long all partitions may take by turns, on a machine that is busy with other tests.
+const TURNS_MAX: Duration = Duration::from_secs(300);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cold_start_drains_fifty_of_a_thousand_partitions() {
@@ -82,9 +86,10 @@ n = {{ from = "one", type = "bigint", merge = "add" }}
     all_by_turns(&kafka, &topic).await;
 }
 
-/// All partitions have records now, more than the budget lets prefetch.
+/// All partitions have records now, 59 MB of them, which take up more than twice as much in a client: more than the process may have.
 async fn all_by_turns(kafka: &Kafka, topic: &str) {
-    let records = (0..PARTITIONS).flat_map(|partition| (0..20).map(move |n| (partition, partition * 20 + n)));
+    const EACH: i32 = 60;
+    let records = (0..PARTITIONS).flat_map(|partition| (0..EACH).map(move |n| (partition, partition * EACH + n)));
     let records = records.map(|(partition, n)| record(incompressible(n)).partition(partition)).collect();
     let places = kafka.produce(topic, records).await;
     let job = Job::new(kafka, topic, "");
@@ -92,10 +97,10 @@ async fn all_by_turns(kafka: &Kafka, topic: &str) {
     let mut running = job.start(&["stream.memory_max=64MiB"]);
     let all = i64::try_from(places.len()).unwrap() + i64::from(BUSY * RECORDS_EACH);
     let mut most = 0;
-    wait_until("all is committed", LIMIT, async || {
+    wait_until("all is committed", TURNS_MAX, async || {
         running.runs();
         most = most.max(resident_bytes(running.id()));
-        job.tables.committed().await == all
+        job.tables.committed().await == Some(all)
     })
     .await;
     eprintln!(
@@ -165,19 +170,25 @@ fn plan_times(kafka: &Kafka, topic: &str) -> Vec<Duration> {
             .filter_map(|told| told.outcome.offset())
             .count()
     };
-    while answered() < partitions.len() {}
-    let mut times: Vec<Duration> = (0..21)
-        .map(|_| {
-            let started = Instant::now();
-            assert_eq!(lookup.topic_ids(&[topic]).len(), 1);
-            let [latest, earliest] = lookup.latest_and_earliest(&partitions, IsolationLevel::ReadCommitted);
-            let latest: BTreeMap<_, _> =
-                latest.into_iter().filter_map(|told| Some((told.topic_partition, told.outcome.offset()?))).collect();
-            assert_eq!((latest.len(), earliest.len()), (1000, 1000));
-            assert_eq!(plan_batch(&positions, &latest, &limits).count(), 50_000);
-            started.elapsed()
-        })
-        .collect();
+    let started = Instant::now();
+    while answered() < partitions.len() {
+        assert!(started.elapsed() < LIMIT, "not every partition has a leader");
+    }
+    let plan_time = || {
+        let started = Instant::now();
+        assert_eq!(lookup.topic_ids(&[topic]).len(), 1);
+        let [latest, earliest] = lookup.latest_and_earliest(&partitions, IsolationLevel::ReadCommitted);
+        let latest: BTreeMap<_, _> =
+            latest.into_iter().filter_map(|told| Some((told.topic_partition, told.outcome.offset()?))).collect();
+        let earliest = earliest.iter().filter(|told| told.outcome.offset().is_some()).count();
+        assert_eq!((latest.len(), earliest), (1000, 1000));
+        assert_eq!(plan_batch(&positions, &latest, &limits).count(), 50_000);
+        started.elapsed()
+    };
+    let (started, mut times) = (Instant::now(), Vec::new());
+    while times.len() < PLANS || (times.iter().all(|took| *took >= PLAN_MAX) && started.elapsed() < PLANNING_MAX) {
+        times.push(plan_time());
+    }
     times.sort_unstable();
     times
 }

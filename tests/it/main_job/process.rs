@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{wait_for, wait_until};
+use crate::support::{wait_for, wait_until_stopped};
 
 /// A process of `directstream run`. Dropped, it is killed.
 pub(crate) struct Process {
@@ -33,18 +33,16 @@ impl Process {
 
     /// Waits until it is stopped by SIGSTOP.
     pub(crate) async fn stopped(&mut self, limit: Duration) {
-        let stat = format!("/proc/{}/stat", self.child.id());
-        wait_until("the program is stopped", limit, async || {
-            // "pid (command) state ..."
-            let stat = std::fs::read_to_string(&stat).unwrap_or_default();
-            stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
-        })
-        .await;
+        wait_until_stopped(self.id(), limit).await;
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Lets it go on after SIGSTOP.
     pub(crate) fn go_on(&self) {
-        let done = Command::new("sh").args(["-c", &format!("kill -CONT {}", self.child.id())]).status().unwrap();
+        let done = Command::new("sh").args(["-c", &format!("kill -CONT {}", self.id())]).status().unwrap();
         assert!(done.success());
     }
 

@@ -66,11 +66,17 @@ impl Tables {
         }
     }
 
-    /// Offsets below the committed ones, summed; 0 until the program has made its tables.
-    pub(crate) async fn committed(&self) -> i64 {
+    /// Offsets below the committed ones, summed; `None` if there was no look at them: the program has not made its tables yet,
+    /// or a SQLite file is held by its writer.
+    pub(crate) async fn committed(&self) -> Option<i64> {
         let sql = format!("SELECT CAST(coalesce(sum(until_offset), 0) AS bigint) FROM {}", self.own("offsets"));
         let rows: sqlx::Result<Vec<(i64,)>> = self.rows(sql).await;
-        rows.map_or(0, |rows| rows[0].0)
+        rows.ok().map(|rows| rows[0].0)
+    }
+
+    /// How many rows one of the user's tables has.
+    pub(crate) async fn count(&self, table: &str) -> i64 {
+        self.rows::<(i64,)>(format!("SELECT count(*) FROM {table}")).await.unwrap()[0].0
     }
 
     /// The append table, sorted.
@@ -162,11 +168,12 @@ impl Tables {
         self.rows(sql).await.unwrap()
     }
 
-    /// Records that were committed under the last epoch that committed any: by the process that finished the work.
+    /// Records that the process which had the application last has committed. It may have found nothing left to do: then its
+    /// epoch has no batch.
     pub(crate) async fn committed_last(&self) -> i64 {
-        let table = self.own("batches");
+        let (batches, applications) = (self.own("batches"), self.own("applications"));
         let sql = format!(
-            "SELECT CAST(coalesce(sum(records), 0) AS bigint) FROM {table} WHERE epoch = (SELECT max(epoch) FROM {table})"
+            "SELECT CAST(coalesce(sum(records), 0) AS bigint) FROM {batches} WHERE epoch = (SELECT epoch FROM {applications})"
         );
         self.rows::<(i64,)>(sql).await.unwrap()[0].0
     }

@@ -198,8 +198,10 @@ async fn fuzz(kafka: Kafka, settings: &[(&str, &str)]) {
                 std::thread::sleep(Duration::from_millis(50));
             }
             produced.stop.store(true, Ordering::Relaxed);
-            producers.into_iter().for_each(|producer| producer.join().unwrap());
+            let ended: Vec<_> = producers.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
+            // Whatever became of the producers: the scope waits for the followers.
             stop.store(true, Ordering::Relaxed);
+            ended.into_iter().for_each(Result::unwrap);
             let seen: Vec<_> = followers.into_iter().map(|follower| follower.join().unwrap()).collect();
             judge(&seen, produced)
         })

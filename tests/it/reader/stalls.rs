@@ -13,7 +13,7 @@ use super::*;
 use crate::support::{
     kafka as broker,
     kafka::{record, send_all},
-    unique,
+    unique, wait_until,
 };
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -25,7 +25,9 @@ fn first_record(kafka: &Kafka, topic: &str, from: i64) -> i64 {
     let mut list = rdkafka::TopicPartitionList::new();
     list.add_partition_offset(topic, 0, rdkafka::Offset::Offset(from)).unwrap();
     consumer.assign(&list).unwrap();
+    let started = Instant::now();
     loop {
+        assert!(started.elapsed() < LIMIT, "no record at {from} or behind it");
         if let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) {
             return message.offset();
         }
@@ -83,7 +85,9 @@ async fn a_range_that_compaction_has_emptied_before_an_open_transaction_ends() {
         assert_eq!((counts.records, counts.gaps, offsets(&records)), (5, 5, (0..5).collect()));
         assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
         open.commit_transaction(LIMIT).unwrap();
+        let started = Instant::now();
         let end = loop {
+            assert!(started.elapsed() < LIMIT, "the open transaction's marker is not written");
             match latest(&lookup, &topic, 0) {
                 10 => std::thread::sleep(Duration::from_millis(20)),
                 end => break end,
@@ -116,7 +120,8 @@ async fn a_broker_that_was_killed_is_read_on_when_it_is_back() {
             assert!(started.elapsed() < Duration::from_secs(180), "it never came back");
         }
     });
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    let noticed = async || !reader.client_errors(Duration::ZERO).is_empty();
+    wait_until("the reader has noticed", LIMIT, noticed).await;
     kafka.server().start_again().await;
     assert_eq!(reading.await.unwrap(), (2..10).collect::<Vec<_>>());
 }

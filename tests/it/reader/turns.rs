@@ -64,7 +64,7 @@ async fn partitions_take_turns_where_the_budget_has_no_room_for_all() {
         })
         .await;
     }
-    // Where few have records, they alone are assigned anew, and the room is not outgrown.
+    // Nor is the room outgrown where few have records.
     kafka.produce(&topic, (0..4).map(|n: i32| record(n.to_string()).partition(n % 2 * 11)).collect()).await;
     blocking(move || {
         let few: Vec<_> = (0..PARTITIONS)

@@ -67,6 +67,10 @@ pub(crate) fn tombstone(key: impl Into<Vec<u8>>) -> Record {
 }
 
 impl Record {
+    pub(crate) fn value(&self) -> Option<&[u8]> {
+        self.value.as_deref()
+    }
+
     pub(crate) fn key(mut self, key: impl Into<Vec<u8>>) -> Self {
         self.key = Some(key.into());
         self

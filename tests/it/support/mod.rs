@@ -7,7 +7,6 @@
 //!
 //! There is no third way and no skipping: without a Docker engine a test fails and says how to get one. Tests that break
 //! a server always start one of their own.
-#![allow(dead_code, unused_imports, reason = "a tool box: not every tool is in use at every time")]
 
 mod console;
 mod example;
@@ -24,7 +23,7 @@ pub(crate) use image::{kafka, postgres};
 pub(crate) use kafka::{End, Kafka, record, shared_kafka};
 pub(crate) use postgres::{Database, fresh_database};
 pub(crate) use server::Server;
-pub(crate) use wait::{wait_for, wait_until};
+pub(crate) use wait::{wait_for, wait_until, wait_until_stopped};
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

@@ -124,12 +124,7 @@ impl Server {
         .await;
     }
 
-    /// An orderly stop.
-    pub(crate) async fn stop(&self) {
-        self.with("stop", async |container| container.stop_with_timeout(Some(20)).await).await;
-    }
-
-    /// Starts it again after [`kill`](Self::kill) or [`stop`](Self::stop), and waits until it is ready again.
+    /// Starts it again after [`kill`](Self::kill), and waits until it is ready again.
     pub(crate) async fn start_again(&self) {
         let wanted = self.starts.fetch_add(1, Ordering::Relaxed) + 1;
         self.with("start again", async move |container| {

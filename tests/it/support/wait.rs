@@ -21,3 +21,13 @@ pub(crate) async fn wait_for<T>(what: &str, limit: Duration, mut look: impl Asyn
 pub(crate) async fn wait_until(what: &str, limit: Duration, mut condition: impl AsyncFnMut() -> bool) {
     wait_for(what, limit, async || condition().await.then_some(())).await;
 }
+
+/// Returns once a process stands still, which it does not yet when SIGSTOP has been sent.
+pub(crate) async fn wait_until_stopped(process: u32, limit: Duration) {
+    wait_until("the process stands still", limit, async || {
+        // "pid (command) state ..."
+        let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+    })
+    .await;
+}
