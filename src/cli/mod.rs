@@ -138,9 +138,10 @@ fn error_lines(error: &Error) -> Vec<String> {
         ErrorKind::Unavailable | ErrorKind::OutcomeUnknown => "nothing is lost: start again when the server answers",
         ErrorKind::OffsetsLost => "choose with kafka.on_data_loss, or move the committed offsets",
         ErrorKind::Corrupt => "nothing was changed: compare the store with Kafka before starting again",
-        ErrorKind::Conflict | ErrorKind::Fenced => {
-            "another process does the work: stop it first, or leave this one stopped"
+        ErrorKind::Conflict => {
+            "somebody else moves the stored offsets: find out who, nothing was committed against them"
         }
+        ErrorKind::Fenced => "another process does the work: stop it first, or leave this one stopped",
         ErrorKind::Transform => "mend the record, the code or input.on_error, and start again",
         ErrorKind::Internal => "this is a defect of directstream: please report it with this line",
     };

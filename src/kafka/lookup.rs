@@ -19,6 +19,8 @@ use crate::{
 
 /// How long a broker may take to answer. Kafka's own clients wait longer, but a lookup is repeated every interval anyway.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long metadata may take that are only asked for because something else was not answered.
+const METADATA_TIMEOUT: Duration = Duration::from_secs(1);
 /// So many partitions are asked for in one call, the others in calls beside it: librdkafka joins the answers to one call
 /// in a time that grows with the square of their number, 3 ms for 1,000.
 const LISTED_TOGETHER_MAX: usize = 128;
@@ -340,6 +342,11 @@ impl OffsetLookup {
     pub fn topic_ids(&self, topics: &[&str]) -> Vec<TopicAnswer> {
         let described = self.client.describe_topics(topics, REQUEST_TIMEOUT);
         self.drain_events();
+        if described.as_ref().map_or(true, Vec::is_empty) {
+            // It is the controller that is asked. One that is gone for good stays the controller to the client until metadata
+            // name another, and those come by themselves only after minutes.
+            let _ = self.client.has_controller(METADATA_TIMEOUT);
+        }
         match described {
             Ok(described) => {
                 let answers: Vec<_> = topics

@@ -94,7 +94,6 @@ async fn a_broker_killed_again_and_again_under_load_costs_no_record_and_doubles_
 
 /// A topic with a replica on each of three brokers: another one leads, and what was acknowledged is there.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a defect: after one kill in three the job commits nothing more for minutes (docs/roadmap.md)"]
 async fn the_leader_of_a_partition_killed_under_load_costs_no_record_and_doubles_none() {
     let kafka = Kafka::start_cluster(3).await;
     let topic = kafka.topic(PARTITIONS).await;
