@@ -4,7 +4,6 @@ mod brokers;
 mod deadline;
 mod demo;
 pub(crate) mod job;
-mod kills;
 mod losses;
 mod moved_offsets;
 mod partitions;

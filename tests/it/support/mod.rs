@@ -10,6 +10,7 @@
 #![allow(dead_code, unused_imports, reason = "a tool box: not every tool is in use at every time")]
 
 mod console;
+mod cutter;
 mod example;
 mod image;
 pub(crate) mod kafka;
@@ -19,6 +20,7 @@ pub(crate) mod server;
 mod sweep;
 mod wait;
 
+pub(crate) use cutter::{Cutter, Fault};
 pub(crate) use example::{example_names, run_example};
 pub(crate) use image::{kafka, postgres};
 pub(crate) use kafka::{End, Kafka, record, shared_kafka};
