@@ -9,6 +9,9 @@ const TOTAL: i64 = 2 * EACH as i64;
 /// Some fifty batches, so that a fault falls into the middle.
 const SLOWLY: &str = "stream.max_rate_per_partition=400";
 
+/// It grows with each doubt that is settled.
+const EPOCH: &str = "SELECT epoch FROM directstream.applications";
+
 const SESSION: u16 = 6432;
 const SESSION_IGNORING: u16 = 6433;
 const TRANSACTION: u16 = 6434;
@@ -67,10 +70,9 @@ async fn a_job_behind_a_pooler_with_sessions_works_through_kills_and_ended_sessi
             assert!(running.kill());
             running = world.start(&arguments);
         } else {
-            let ours =
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'directstream job'";
-            world.execute(ours).await;
-            wait_until("the job tells of it", LIMIT, async || running.told().contains("57P01")).await;
+            let before = world.number(EPOCH.to_owned()).await;
+            world.execute("SELECT pg_terminate_backend(backend_pid) FROM directstream.applications").await;
+            wait_until("the job settles it", LIMIT, async || world.number(EPOCH.to_owned()).await > before).await;
         }
     }
     world.committed(TOTAL).await;
