@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, postgres::PgConnectOptions};
 
-use super::error::{answer, postgres_error, within};
+use super::error::{postgres_error, within};
 use crate::error::{Error, Result};
 
 /// The setting by which a session is recognised.
@@ -34,7 +34,7 @@ pub(super) async fn connect(
         }
         connected => connected?,
     };
-    let (pid, told) = backend(&mut connection).await?;
+    let (pid, told) = backend(&mut connection, limit, "cannot ask which session this is").await?;
     if told.as_deref() != Some(session) && !running {
         check_alone(options, &mut connection, pid).await?;
     }
@@ -43,10 +43,9 @@ pub(super) async fn connect(
 
 /// The server's process id, and what it knows of the session's name. By the simple protocol: a prepared statement belongs to a
 /// session, and whose this one is is the question.
-async fn backend(connection: &mut PgConnection) -> Result<(i32, Option<String>)> {
-    let what = "cannot ask which session this is";
+async fn backend(connection: &mut PgConnection, limit: Duration, what: &str) -> Result<(i32, Option<String>)> {
     let sql = format!("SELECT pg_catalog.pg_backend_pid(), current_setting('{NAME}', true)");
-    let row = answer(what, sqlx::raw_sql(AssertSqlSafe(sql)).fetch_one(connection)).await?;
+    let row = within(limit, what, sqlx::raw_sql(AssertSqlSafe(sql)).fetch_one(connection)).await?;
     let read = |error| postgres_error(what, error);
     Ok((row.try_get(0).map_err(read)?, row.try_get(1).map_err(read)?))
 }
@@ -57,10 +56,11 @@ async fn check_alone(options: &PgConnectOptions, connection: &mut PgConnection, 
     let what = "cannot get a second session from the connection pooler";
     let mut other = within(SECOND_WITHIN, what, PgConnection::connect_with(options)).await?;
     for _ in 0..LOOKS {
-        let mut alone = backend(&mut other).await?.0 != pid;
+        let mut alone = backend(&mut other, SECOND_WITHIN, what).await?.0 != pid;
         if alone {
             within(SECOND_WITHIN, what, sqlx::raw_sql("BEGIN").execute(&mut other)).await?;
-            alone = backend(&mut other).await?.0 != pid && backend(connection).await?.0 == pid;
+            alone = backend(&mut other, SECOND_WITHIN, what).await?.0 != pid
+                && backend(connection, SECOND_WITHIN, what).await?.0 == pid;
             within(SECOND_WITHIN, what, sqlx::raw_sql("ROLLBACK").execute(&mut other)).await?;
         }
         if !alone {
