@@ -112,7 +112,7 @@ pub(in crate::commit) fn postgres_error(what: &str, error: sqlx::Error) -> Error
         if kind != ErrorKind::Transform || matches!(state.as_str(), "25P01" | "25P02") {
             text = format!("{what}: {} sqlstate={state}", server.message());
         }
-        // A pooler that does not know how to pass a session's options on: see `session`.
+        // A pooler that does not know how to pass a parameter on: see `pooler`.
         if server.message().contains("startup parameter") {
             kind = ErrorKind::Config;
         }

@@ -7,6 +7,7 @@
 mod error;
 mod isolate;
 mod owner;
+mod pooler;
 mod schema;
 mod session;
 pub(super) mod tables;

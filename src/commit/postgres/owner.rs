@@ -35,10 +35,12 @@ pub(super) struct Looked {
 
 /// Reads the row and what is known of its owner's session, by the database's clock.
 pub(super) async fn look(connection: &mut PgConnection, settings: &StoreSettings) -> Result<Looked> {
-    // Another role sees neither a session's start nor that it is there: NULL, which is "unknown" and not "gone".
+    // Another role sees neither a session's start nor that it is there: NULL, which is "unknown" and not "gone". A session that
+    // is ours by now is the owner's no more: a pooler keeps it when a client goes, and gives it to the next one.
     const LOOK: &str = "SELECT a.epoch, a.owner::text, (extract(epoch FROM a.seen_at) * 1000000)::bigint, \
          CASE WHEN a.backend_pid IS NULL THEN 'unknown' WHEN s.pid IS NULL THEN 'gone' \
-         WHEN s.backend_start IS NULL THEN 'unknown' WHEN s.backend_start IS DISTINCT FROM a.backend_start THEN 'gone' \
+         WHEN s.backend_start IS NULL THEN 'unknown' WHEN s.backend_start IS DISTINCT FROM a.backend_start \
+         OR s.pid = pg_catalog.pg_backend_pid() THEN 'gone' \
          ELSE 'alive' END, \
          COALESCE(clock_timestamp() - a.seen_at > interval '5 seconds', true), \
          (SELECT count(*) FROM directstream.takeovers t WHERE t.application = a.application \

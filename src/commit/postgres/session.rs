@@ -2,11 +2,12 @@
 
 use std::str::FromStr;
 
-use sqlx::{Connection, PgConnection, Row, postgres::PgConnectOptions};
+use sqlx::{PgConnection, Row, postgres::PgConnectOptions};
 
 use super::{
     super::{protocol::Mark, settings::StoreSettings},
-    error::{ANSWER_WITHIN, answer, within},
+    error::{ANSWER_WITHIN, answer},
+    pooler,
 };
 use crate::error::{Error, ErrorKind, Result};
 
@@ -40,35 +41,33 @@ pub(in crate::commit) fn options(settings: &StoreSettings) -> Result<PgConnectOp
     let options = PgConnectOptions::from_str(settings.url.expose()).map_err(|error| {
         Error::config(format!("the store's url cannot be read url={}", settings.url)).caused_by(error)
     })?;
-    // Seen in `pg_stat_activity`; the server cuts it at 63 bytes.
-    Ok(options.application_name(&format!("directstream {}", settings.application)))
+    // Seen in `pg_stat_activity`; the server cuts it at 63 bytes. The client's other parameter is the server's own default by
+    // now, and a pooler would refuse it.
+    Ok(options.application_name(&format!("directstream {}", settings.application)).extra_float_digits(None))
 }
 
 /// Opens the session. `running`: a server that cannot be written to may be one that is being promoted; at start it is a
 /// configuration that names the wrong server.
 pub(super) async fn open(options: &PgConnectOptions, settings: &StoreSettings, running: bool) -> Result<Session> {
     let session = settings.owner.to_string();
-    // Told by the server itself below: whatever stands between and does not pass it on is found out.
-    let options = options.clone().options([("directstream.session", session.as_str())]);
     let what = format!("cannot connect to the store url={}", settings.url);
     // At start nothing is in doubt, so a server that takes the connection and then says nothing is not waited for longer.
     let limit = if running { ANSWER_WITHIN } else { settings.start_timeout.min(ANSWER_WITHIN) };
-    let mut connection = within(limit, &what, PgConnection::connect_with(&options)).await?;
+    let (mut connection, pid) = pooler::connect(options, &session, limit, &what, running).await?;
     let version = connection.server_version_num().unwrap_or(0);
     if version != 0 && version < SERVER_VERSION_MIN {
         return Err(Error::config(format!("the store needs PostgreSQL 14 or newer server_version_num={version}")));
     }
-    let pid = check(&mut connection, &session, running).await?;
+    check(&mut connection, running).await?;
     answer("cannot set up the session", sqlx::query(SETTINGS).execute(&mut connection)).await?;
     let mark = mark(&mut connection).await?;
     Ok(Session { connection, mark, pid })
 }
 
 /// Refuses a server that would not keep what it commits, or that cannot be written to.
-async fn check(connection: &mut PgConnection, session: &str, running: bool) -> Result<i32> {
+async fn check(connection: &mut PgConnection, running: bool) -> Result<()> {
     const CHECK: &str = "SELECT pg_catalog.pg_is_in_recovery(), current_setting('transaction_read_only') = 'on', \
-         current_setting('synchronous_commit'), current_setting('fsync'), pg_catalog.pg_backend_pid(), \
-         current_setting('directstream.session', true)";
+         current_setting('synchronous_commit'), current_setting('fsync')";
     let what = "cannot check the server";
     let row = answer(what, sqlx::query(CHECK).fetch_one(connection)).await?;
     let read = |error| super::error::postgres_error(what, error);
@@ -87,14 +86,7 @@ async fn check(connection: &mut PgConnection, session: &str, running: bool) -> R
              fsync={fsync}"
         )));
     }
-    let told: Option<String> = row.try_get(5).map_err(read)?;
-    if told.as_deref() != Some(session) {
-        return Err(Error::config(
-            "a connection pooler stands between this program and the server: it keeps one session for itself, with settings, \
-             temporary tables and a transaction, so connect to the server directly",
-        ));
-    }
-    row.try_get(4).map_err(read)
+    Ok(())
 }
 
 /// Which database and timeline this is, where the role may know.

@@ -7,6 +7,7 @@ mod help;
 mod job;
 mod life;
 mod looks;
+mod pooler;
 mod refused;
 mod rivals;
 mod verify;

@@ -1,8 +1,11 @@
-//! Under fire: named faults in the middle of the work, and zombies. The program ends or goes on; a clean run finishes alone; the
-//! tables equal what Kafka's own console consumer gives.
+//! Under fire: named faults in the middle of the work, zombies, a promoted standby, and storms of faults of the program, its
+//! connections and its servers. The program ends or goes on; a clean run finishes alone; the tables equal what Kafka's own
+//! console consumer gives.
 
 mod budget;
 mod field;
 mod healthy;
+mod promotion;
+mod storm;
 mod sweep;
 mod zombies;

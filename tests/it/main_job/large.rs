@@ -61,7 +61,7 @@ async fn records_of_20_mb_go_through_a_budget_of_64_mib_a_few_at_a_time() {
     wait_until("all is committed", LIMIT, async || {
         running.runs();
         most = most.max(resident_bytes(running.id()));
-        job.tables.committed().await == RECORDS
+        job.tables.committed().await == Some(RECORDS)
     })
     .await;
     drop(running);

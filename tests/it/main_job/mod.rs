@@ -1,11 +1,10 @@
-//! The main job: a Kafka topic into tables, exactly once, by the program itself. After kills the oracle is Kafka's own console
-//! consumer; elsewhere it is what was produced.
+//! The main job: a Kafka topic into tables, exactly once, by the program itself. The oracle is what was
+//! produced; under fire it is Kafka's own console consumer.
 
 mod brokers;
 mod deadline;
 mod demo;
 pub(crate) mod job;
-mod kills;
 mod large;
 mod losses;
 mod moved_offsets;

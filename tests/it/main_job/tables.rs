@@ -41,14 +41,14 @@ impl Tables {
     }
 
     /// One of the program's own tables.
-    fn own(&self, table: &str) -> String {
+    pub(crate) fn own(&self, table: &str) -> String {
         match self {
             Self::Postgres(_) => format!("directstream.{table}"),
             Self::Sqlite(_) => format!("directstream_{table}"),
         }
     }
 
-    async fn rows<T>(&self, sql: String) -> sqlx::Result<Vec<T>>
+    pub(crate) async fn rows<T>(&self, sql: String) -> sqlx::Result<Vec<T>>
     where
         T: Send + Unpin + for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow>,
     {

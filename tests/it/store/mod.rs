@@ -1,7 +1,6 @@
 //! The store suite: what every store has to do, run on each of them.
 
 mod commit;
-mod cutter;
 mod isolate;
 mod migrate;
 mod owner;

@@ -10,10 +10,8 @@ use directstream::{
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::sync::watch;
 
-use super::{
-    cutter::{Cutter, Fault},
-    world::{World, append, batch, column, committed, line_batch, line_rows, lines, moved, position, refused},
-};
+use super::world::{World, append, batch, column, committed, line_batch, line_rows, lines, moved, position, refused};
+use crate::support::{Cutter, Fault};
 use directstream::types::ColumnType;
 
 /// A world, and settings whose connections go through a proxy that cuts at `pattern`.

@@ -2,7 +2,10 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use testcontainers::core::{ContainerPort, Mount, WaitFor};
+use testcontainers::{
+    CopyToContainer,
+    core::{ContainerPort, Mount, WaitFor},
+};
 
 /// A server's image with its settings. Every published port gets a fixed host port (see [`super::Server`]).
 #[derive(Clone, Debug)]
@@ -10,6 +13,8 @@ pub(crate) struct Image {
     pub(crate) name: String,
     pub(crate) tag: String,
     pub(crate) env: BTreeMap<String, String>,
+    pub(crate) files: Vec<CopyToContainer>,
+    pub(crate) command: Vec<String>,
     /// Container ports to publish, each on a host port that the helper chose.
     pub(crate) ports: Vec<u16>,
     /// The server writes this line once per start, when it is ready. `true`: to stdout, else to stderr.
@@ -39,6 +44,8 @@ impl Image {
             name,
             tag,
             env: BTreeMap::new(),
+            files: Vec::new(),
+            command: Vec::new(),
             ports: ports.to_vec(),
             ready: (ready.0.to_owned(), ready.1),
             env_with_ports: BTreeMap::new(),
@@ -58,9 +65,24 @@ impl Image {
         self
     }
 
+    pub(crate) fn port(mut self, port: u16) -> Self {
+        self.ports.push(port);
+        self
+    }
+
+    pub(crate) fn file(mut self, path: &str, content: impl Into<Vec<u8>>) -> Self {
+        self.files.push(CopyToContainer::new(content.into(), path));
+        self
+    }
+
     /// A file system of so many bytes, which everybody in the container may write to.
     pub(crate) fn small_disk(mut self, path: &str, bytes: i64) -> Self {
         self.small_disks.push(Mount::tmpfs_mount(path).with_size_bytes(bytes).with_mode(0o1777));
+        self
+    }
+
+    pub(crate) fn command(mut self, words: &[&str]) -> Self {
+        self.command = words.iter().map(|&w| w.to_owned()).collect();
         self
     }
 }
@@ -151,6 +173,14 @@ impl testcontainers::Image for Image {
 
     fn mounts(&self) -> impl IntoIterator<Item = &Mount> {
         &self.small_disks
+    }
+
+    fn copy_to_sources(&self) -> impl IntoIterator<Item = &CopyToContainer> {
+        &self.files
+    }
+
+    fn cmd(&self) -> impl IntoIterator<Item = impl Into<Cow<'_, str>>> {
+        &self.command
     }
 
     fn expose_ports(&self) -> &[ContainerPort] {

@@ -9,6 +9,7 @@
 //! a server always start one of their own.
 
 mod console;
+mod cutter;
 mod example;
 mod image;
 pub(crate) mod kafka;
@@ -18,8 +19,9 @@ pub(crate) mod server;
 mod sweep;
 mod wait;
 
+pub(crate) use cutter::{Cutter, Fault};
 pub(crate) use example::{example_names, run_example};
-pub(crate) use image::{kafka, postgres};
+pub(crate) use image::{Image, kafka, postgres};
 pub(crate) use kafka::{End, Kafka, record, shared_kafka};
 pub(crate) use postgres::{Database, fresh_database};
 pub(crate) use server::Server;

@@ -35,6 +35,7 @@ pub(crate) enum Fault {
 pub(crate) struct Cutter {
     /// Where clients connect.
     pub(crate) address: String,
+    server: Arc<Mutex<String>>,
     armed: Armed,
     cuts: Arc<AtomicUsize>,
 }
@@ -48,13 +49,23 @@ impl Cutter {
         let address = listener.local_addr().unwrap().to_string();
         let (armed, cuts) = (Armed::default(), Arc::new(AtomicUsize::new(0)));
         let (watched, counted) = (Arc::clone(&armed), Arc::clone(&cuts));
+        let server = Arc::new(Mutex::new(server));
+        let leads_to = Arc::clone(&server);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let Ok(upstream) = TcpStream::connect(&server).await else { continue };
+                let server = leads_to.lock().unwrap().clone();
+                let Ok(upstream) = TcpStream::connect(server).await else { continue };
+                // A message in two parts must not wait for the acknowledgement of the first, on either side.
+                upstream.set_nodelay(true).unwrap();
                 tokio::spawn(carry(client, upstream, pattern, Arc::clone(&watched), Arc::clone(&counted)));
             }
         });
-        Self { address, armed, cuts }
+        Self { address, server, armed, cuts }
+    }
+
+    /// New connections lead to another server.
+    pub(crate) fn lead_to(&self, server: String) {
+        *self.server.lock().unwrap() = server;
     }
 
     /// The next matching message does not reach the server.
@@ -90,6 +101,8 @@ async fn carry(
         tokio::select! {
             count = client.read(&mut sent) => {
                 let Ok(count @ 1..) = count else { return };
+                // It falls back by itself, so each time. An error: the client is gone, which the next read tells.
+                let _ = client.set_quickack(true);
                 let part = &sent[..count];
                 if part.windows(pattern.len()).any(|window| window == pattern) {
                     let fault = armed.lock().unwrap().take();
