@@ -14,11 +14,18 @@
 //! | `abort` | the process aborts |
 //! | `panic` | the task panics, and what it was at is dropped half-way |
 //! | `error` | the failpoint fails with [`Unavailable`](crate::ErrorKind::Unavailable) |
+//! | `errno:NUMBER` | the failpoint fails with that error of the operating system, where it stands beside a call to it |
 //! | `delay:MS` | so many milliseconds pass |
 //!
 //! Each that fires says so in a line on stderr: a test that injects a fault has to show that there was one.
 
-use std::{io::Write, process::Command, sync::OnceLock, time::Duration};
+use std::{
+    error::Error as _,
+    io::{self, Write},
+    process::Command,
+    sync::{Once, OnceLock},
+    time::Duration,
+};
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
@@ -27,9 +34,12 @@ use crate::error::{Error, Result};
 /// Whether faults are built in.
 pub(crate) const ON: bool = fail::has_failpoints();
 
-/// Takes the faults that the environment names. They are there until it is dropped.
-pub(crate) fn arm() -> Option<fail::FailScenario<'static>> {
-    ON.then(fail::FailScenario::setup)
+/// Takes the faults that the environment names, once: they are there until the process ends.
+pub(crate) fn arm() {
+    static ONCE: Once = Once::new();
+    if ON {
+        ONCE.call_once(|| std::mem::forget(fail::FailScenario::setup()));
+    }
 }
 
 /// A place where a test may want something to go wrong.
@@ -39,6 +49,21 @@ pub(crate) fn arm() -> Option<fail::FailScenario<'static>> {
 #[inline(always)]
 pub(crate) fn hit(name: &str) -> Result<()> {
     if ON { reached(name) } else { Ok(()) }
+}
+
+/// A place beside a call to the operating system, which a test may want to fail.
+///
+/// # Errors
+/// The fault that was asked for, as the operating system would tell it.
+#[inline(always)]
+pub(crate) fn hit_os(name: &str) -> io::Result<()> {
+    if !ON {
+        return Ok(());
+    }
+    reached(name).map_err(|error| {
+        let code = error.source().and_then(|cause| cause.downcast_ref::<io::Error>()).and_then(io::Error::raw_os_error);
+        code.map_or_else(|| io::Error::other(error), io::Error::from_raw_os_error)
+    })
 }
 
 /// Whether this process is to have the defect of that name.
@@ -71,7 +96,7 @@ fn reached(name: &str) -> Result<()> {
 #[expect(clippy::panic, reason = "a test asked for it")]
 fn act(name: &str, action: &str) -> Result<()> {
     // Written at once: what comes next may be the end.
-    let _ = writeln!(std::io::stderr(), "failpoint {name}: {action}");
+    let _ = writeln!(io::stderr(), "failpoint {name}: {action}");
     let (word, number) = action.split_once(':').unwrap_or((action, ""));
     match word {
         "kill" => by_shell("kill -KILL $PPID"),
@@ -82,6 +107,10 @@ fn act(name: &str, action: &str) -> Result<()> {
         "abort" => std::process::abort(),
         "delay" => std::thread::sleep(Duration::from_millis(number.parse().unwrap_or(0))),
         "panic" => panic!("failpoint {name}"),
+        "errno" => {
+            let fault = io::Error::from_raw_os_error(number.parse().unwrap_or_default());
+            return Err(Error::unavailable(format!("a fault was asked for failpoint={name}")).caused_by(fault));
+        }
         _ => return Err(Error::unavailable(format!("a fault was asked for failpoint={name}"))),
     }
     Ok(())

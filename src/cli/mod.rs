@@ -72,7 +72,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         let thread = thread.name().unwrap_or("unnamed");
         to_stderr(&format!("panic: {} thread={thread} at={place}", panic_text(panic.payload())));
     }));
-    let _faults = failpoint::arm();
+    failpoint::arm();
     // The hook has told of the panic.
     let ended = catch_unwind(AssertUnwindSafe(|| start(arguments)));
     let code = match ended {

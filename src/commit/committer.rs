@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
+    checkpoint::CheckpointStore,
     postgres::PostgresStore,
     protocol::{Event, Work},
     settings::{CommitOutcome, Recovered, StoreHealth, StoreSettings, StoredPosition},
@@ -66,6 +67,7 @@ impl Committer {
         let store: Box<dyn Store> = match settings.url.kind() {
             StoreKind::Sqlite => Box::new(SqliteStore::new(&settings)?),
             StoreKind::Postgres => Box::new(PostgresStore::new(&settings)?),
+            StoreKind::Checkpoint => Box::new(CheckpointStore::new(&settings, Arc::clone(&clock))?),
         };
         let shell = Shell::new(&settings, store, clock, health, stop_asked);
         let (started, answer) = oneshot::channel();

@@ -6,7 +6,7 @@ use futures_util::TryStreamExt;
 use sqlx::{AssertSqlSafe, ColumnIndex, Decode, Type};
 
 use super::{
-    inspect::{Inspector, Link},
+    inspect::{Inspector, Link, no_sql},
     postgres, sqlite,
 };
 use crate::{
@@ -76,6 +76,8 @@ pub struct Comparison {
 enum Tables {
     Postgres(Vec<postgres::tables::Table>),
     Sqlite(Vec<sqlite::tables::Table>),
+    /// A folder: ledger and records are compared, and there are no tables.
+    None,
 }
 
 impl Comparison {
@@ -112,6 +114,8 @@ impl Comparison {
                 }
                 (expected.clone(), Tables::Sqlite(sqlite::tables::check(link, &expected).await?))
             }
+            Link::Checkpoint(_) if specs.is_empty() => (Vec::new(), Tables::None),
+            Link::Checkpoint(_) => return Err(no_sql(what)),
         };
         Ok(Self { inspector, real, expected, tables })
     }
@@ -134,6 +138,7 @@ impl Comparison {
         match &self.tables {
             Tables::Postgres(tables) => tables.iter().map(|table| table.shape().columns).collect(),
             Tables::Sqlite(tables) => tables.iter().map(|table| table.shape().columns).collect(),
+            Tables::None => Vec::new(),
         }
     }
 
@@ -199,6 +204,7 @@ impl Comparison {
                     pairs.take(Surplus::read(&row, real.columns.len()).map_err(failed)?, &mut each);
                 }
             }
+            Link::Checkpoint(_) => return Err(no_sql(&what)),
         }
         pairs.finish(&mut each);
         Ok(())

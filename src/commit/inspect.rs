@@ -10,6 +10,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 use uuid::Uuid;
 
 use super::{
+    checkpoint::CheckpointLook,
     ledger::unsigned,
     postgres, schema_of,
     settings::{StoreSettings, StoredPosition},
@@ -118,11 +119,12 @@ pub struct Inspector {
     application: String,
 }
 
-/// A connection to either store, for whoever is not the committer.
+/// A connection to one of the stores, for whoever is not the committer.
 #[derive(Debug)]
 pub(super) enum Link {
     Postgres(Box<PgConnection>),
     Sqlite(Box<SqliteConnection>),
+    Checkpoint(Box<CheckpointLook>),
 }
 
 /// Runs a query on either store. `{}` in it is the prefix of our tables.
@@ -133,11 +135,17 @@ macro_rules! fetch {
                 $(.bind($bind))*.fetch_all(&mut **link).await.map_err(|error| postgres::postgres_error($what, error)),
             Link::Sqlite(link) => sqlx::query_as::<_, $tuple>(AssertSqlSafe($sql.replace("{}", "directstream_")))
                 $(.bind($bind))*.fetch_all(&mut **link).await.map_err(|error| sqlite::sqlite_error($what, error)),
+            Link::Checkpoint(_) => Err(no_sql($what)),
         }
     };
 }
 
 pub(super) use fetch;
+
+/// What a folder cannot do.
+pub(super) fn no_sql(what: &str) -> Error {
+    Error::config(format!("{what}: a checkpoint folder has no tables"))
+}
 
 type ApplicationRow = (
     i64,
@@ -161,7 +169,7 @@ impl Link {
     /// An expression for milliseconds since 1970-01-01 UTC.
     pub(super) fn ms(&self, column: &str) -> String {
         match self {
-            Self::Postgres(_) => format!("(extract(epoch FROM {column}) * 1000)::bigint"),
+            Self::Postgres(_) | Self::Checkpoint(_) => format!("(extract(epoch FROM {column}) * 1000)::bigint"),
             Self::Sqlite(_) => {
                 format!("(CAST(strftime('%s', {column}) AS INTEGER) * 1000 + CAST(substr({column}, 21, 3) AS INTEGER))")
             }
@@ -191,11 +199,13 @@ impl Inspector {
                 let link = SqliteConnection::connect_with(&options).await;
                 Link::Sqlite(Box::new(link.map_err(|error| sqlite::sqlite_error(&what, error))?))
             }
+            StoreKind::Checkpoint => Link::Checkpoint(Box::new(CheckpointLook::open(url, application)?)),
         };
         let mut inspector = Self { connection, application: application.to_owned() };
         let applied = match &mut inspector.connection {
             Link::Postgres(link) => postgres::applied(link).await?,
             Link::Sqlite(link) => sqlite::applied(link).await?,
+            Link::Checkpoint(_) => return Ok(inspector),
         };
         schema_of(url.kind(), &applied)?;
         Ok(inspector)
@@ -216,6 +226,9 @@ impl Inspector {
     /// # Errors
     /// As [`open`](Self::open).
     pub async fn application(&mut self) -> Result<Option<ApplicationInfo>> {
+        if let Link::Checkpoint(look) = &self.connection {
+            return look.application();
+        }
         let sql = format!(
             "SELECT epoch, batch_seq, {}, CAST(owner AS text), host, process_id, {}, cluster_id, build, interval_ms \
              FROM {{}}applications WHERE application = $1",
@@ -259,6 +272,9 @@ impl Inspector {
     /// # Errors
     /// As [`open`](Self::open).
     pub async fn offsets(&mut self) -> Result<Vec<StoredPosition>> {
+        if let Link::Checkpoint(look) = &self.connection {
+            return look.offsets();
+        }
         let sql = "SELECT topic, partition, until_offset, topic_id, leader_epoch FROM {}offsets WHERE application = $1";
         let what = "cannot read the stored positions";
         let rows = fetch!(&mut self.connection, what, PositionRow, sql, &self.application)?;
@@ -293,6 +309,8 @@ impl Inspector {
                 let begun = sqlx::raw_sql("BEGIN").execute(&mut **link).await;
                 begun.map(drop).map_err(|error| sqlite::sqlite_error(what, error))
             }
+            // It is one by itself.
+            Link::Checkpoint(_) => Ok(()),
         }
     }
 
@@ -301,6 +319,9 @@ impl Inspector {
     /// # Errors
     /// As [`open`](Self::open).
     pub async fn batches(&mut self, last: u32) -> Result<Vec<LedgerBatch>> {
+        if let Link::Checkpoint(look) = &mut self.connection {
+            return look.batches(last);
+        }
         let sql = self.batches_sql("ORDER BY batch_seq DESC LIMIT $2");
         let what = "cannot read the ledger";
         let rows = fetch!(&mut self.connection, what, BatchRow, sql, &self.application, i64::from(last))?;
@@ -312,6 +333,9 @@ impl Inspector {
     /// # Errors
     /// As [`open`](Self::open).
     pub async fn batches_from(&mut self, first: u64, limit: u32) -> Result<Vec<LedgerBatch>> {
+        if let Link::Checkpoint(look) = &mut self.connection {
+            return look.batches_from(first, limit);
+        }
         let sql = self.batches_sql("AND batch_seq >= $2 ORDER BY batch_seq LIMIT $3");
         let (first, limit) = (super::ledger::signed(first), i64::from(limit));
         let what = "cannot read the ledger";
@@ -355,6 +379,9 @@ impl Inspector {
     /// # Errors
     /// As [`open`](Self::open).
     pub async fn lost_ranges(&mut self) -> Result<Vec<LedgerLoss>> {
+        if let Link::Checkpoint(look) = &mut self.connection {
+            return look.lost_ranges();
+        }
         let sql = "SELECT batch_seq, topic, partition, from_offset, until_offset FROM {}lost_ranges \
              WHERE application = $1 ORDER BY batch_seq, id";
         let what = "cannot read the lost ranges";
@@ -375,6 +402,9 @@ impl Inspector {
     /// # Errors
     /// As [`open`](Self::open).
     pub async fn letters_of(&mut self, batches: RangeInclusive<u64>) -> Result<LedgerLetters> {
+        if let Link::Checkpoint(look) = &mut self.connection {
+            return look.letters_of(batches);
+        }
         let sql = "SELECT batch_seq, topic, partition, \"offset\", '' FROM {}dead_letters WHERE application = $1 \
              AND batch_seq BETWEEN $2 AND $3 \
              UNION ALL SELECT batch_seq, topic, partition, \"offset\", outcome FROM {}dead_letters_settled \

@@ -13,7 +13,7 @@ use std::{collections::BTreeSet, time::Duration};
 use sqlx::AssertSqlSafe;
 
 use super::{
-    inspect::{Inspector, Link, fetch},
+    inspect::{Inspector, Link, fetch, no_sql},
     isolate::{Slices, write_handing_letters_back},
     ledger::unsigned,
     postgres,
@@ -141,6 +141,7 @@ macro_rules! execute {
             Link::Sqlite(link) => sqlx::query(AssertSqlSafe($sql.replace("{}", "directstream_")))
                 $(.bind($bind))*.execute(&mut **link).await.map(|done| done.rows_affected())
                 .map_err(|error| sqlite::sqlite_error($what, error)),
+            Link::Checkpoint(_) => Err(no_sql($what)),
         }
     };
 }
@@ -169,6 +170,9 @@ impl Letters {
     /// # Errors
     /// [`Unavailable`](crate::ErrorKind::Unavailable) if the store does not answer.
     pub async fn count(&mut self, selection: &LetterSelection) -> Result<u64> {
+        if let Link::Checkpoint(look) = &mut self.link {
+            return Ok(look.letters(selection)?.len() as u64);
+        }
         let sql = format!("SELECT count(*) FROM {{}}dead_letters WHERE {SELECTED} AND {}", self.since());
         let counted = fetch!(
             &mut self.link,
@@ -193,6 +197,10 @@ impl Letters {
     /// # Errors
     /// As [`count`](Self::count).
     pub async fn list(&mut self, selection: &LetterSelection, limit: u32) -> Result<Vec<LetterInfo>> {
+        if let Link::Checkpoint(look) = &mut self.link {
+            let letters = look.letters(selection)?.into_iter().take(limit as usize);
+            return Ok(letters.map(|letter| letter.info).collect());
+        }
         self.page(selection, &start(), i64::MAX, limit).await
     }
 
@@ -237,6 +245,16 @@ impl Letters {
     /// # Errors
     /// As [`count`](Self::count).
     pub async fn read(&mut self, info: LetterInfo) -> Result<Option<StoredLetter>> {
+        if let Link::Checkpoint(look) = &mut self.link {
+            let place = LetterSelection {
+                topic: Some(info.topic_partition.topic.to_string()),
+                partition: Some(info.topic_partition.partition),
+                offset: Some(info.offset.get()),
+                since_ms: None,
+            };
+            let there = look.letters(&place)?.into_iter().find(|letter| letter.info.batch_seq == info.batch_seq);
+            return Ok(there.map(|letter| StoredLetter { info, ..letter }));
+        }
         let sql = format!(
             "SELECT key, value, CAST(headers AS text), COALESCE(timestamp_ms, {}) FROM {{}}dead_letters WHERE application = $1 AND id = $2",
             self.link.ms("timestamp")
@@ -281,6 +299,7 @@ impl Letters {
         Ok(match &mut self.link {
             Link::Postgres(link) => Tables::Postgres(postgres::tables_of(link, &self.settings.tables).await?),
             Link::Sqlite(link) => Tables::Sqlite(sqlite::tables_of(link, &self.settings.tables).await?),
+            Link::Checkpoint(_) => return Err(no_sql("cannot replay a dead letter")),
         })
     }
 
@@ -410,6 +429,7 @@ impl Letters {
                 self.simple("BEGIN IMMEDIATE").await?;
                 "SELECT epoch FROM {}applications WHERE application = $1"
             }
+            Link::Checkpoint(_) => return Err(no_sql("cannot discard a dead letter")),
         };
         let locked =
             fetch!(&mut self.link, "cannot lock the application's row", (i64,), lock, &self.settings.application)?;

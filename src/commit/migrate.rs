@@ -56,6 +56,7 @@ pub(crate) fn embedded(kind: StoreKind) -> &'static [Migration] {
     match kind {
         StoreKind::Postgres => POSTGRES,
         StoreKind::Sqlite => SQLITE,
+        StoreKind::Checkpoint => &[],
     }
 }
 

@@ -9,13 +9,15 @@
 //! * `shell`: does it, one command after the other;
 //! * `committer`: the task that the shell runs on, and the driver's handle to it;
 //! * `statements`: what user code's SQL may not say;
-//! * `store`: what a store has to do; `postgres` and `sqlite` do it;
+//! * `store`: what a store has to do; `postgres`, `sqlite` and `checkpoint` do it;
 //! * `isolate`: which records of a refused batch the database does not take;
 //! * `migrate` and `schema`: the store's own tables; `inspect`: reading them from outside; `letters`: dead letters from
 //!   outside;
 //! * `comparison`: the output tables beside what the records make of them;
-//! * `settings`: what goes in and comes out; `identity`, `outputs`, `ledger`: what both stores check and write alike.
+//! * `settings`: what goes in and comes out; `identity`, `outputs`, `ledger`: what the stores check and write alike;
+//! * `owner_file`: how an owner is known to be alive where the store is a file or a folder.
 
+mod checkpoint;
 mod committer;
 mod comparison;
 mod identity;
@@ -25,6 +27,7 @@ mod ledger;
 mod letters;
 mod migrate;
 mod outputs;
+mod owner_file;
 mod postgres;
 pub mod protocol;
 mod schema;

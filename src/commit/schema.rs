@@ -41,13 +41,14 @@ async fn connect(url: &StoreUrl) -> Result<Link> {
             let link = SqliteConnection::connect_with(&sqlite::options(&settings)?).await;
             Link::Sqlite(Box::new(link.map_err(|error| sqlite::sqlite_error(&what, error))?))
         }
+        StoreKind::Checkpoint => return Err(Error::config("a checkpoint folder has no tables to migrate")),
     })
 }
 
 /// Whether there is something to connect to: a SQLite file comes into being when it is opened, and a look must not make one.
 fn is_there(url: &StoreUrl) -> Result<bool> {
     Ok(match url.kind() {
-        StoreKind::Postgres => true,
+        StoreKind::Postgres | StoreKind::Checkpoint => true,
         StoreKind::Sqlite => sqlite::exists(&sqlite::options(&StoreSettings::new(url.clone(), "migrate"))?),
     })
 }

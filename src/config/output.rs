@@ -32,10 +32,17 @@ pub(super) struct Surroundings {
 }
 
 pub(super) fn read(root: &Section<'_>, around: Surroundings) -> Option<Vec<TableSpec>> {
+    let folder = around.store == Some(StoreKind::Checkpoint);
     let Some(found) = root.find("output") else {
+        if folder {
+            return Some(Vec::new());
+        }
         root.missing("output", "missing: name at least one table in an [[output]]");
         return None;
     };
+    if folder {
+        found.fault("a checkpoint folder keeps offsets and has no tables: the store must be postgres:// or sqlite:");
+    }
     let sections = found.tables()?;
     if sections.is_empty() {
         found.fault("names no table");

@@ -151,8 +151,8 @@ keys! {
     "errors.tolerance", "\"dead_letter\"";
 
     "store.url", "string: URL", Required,
-    "The database of results and offsets: `postgres://app@localhost/app` or `sqlite:orders.db`. Passwords come from `${VAR}` or `store.url_file`.",
-    "",
+    "The database of results and offsets: `postgres://app@localhost/app` or `sqlite:orders.db`. Passwords come from `${VAR}` or `store.url_file`. `checkpoint:FOLDER` keeps offsets and ledger alone, for programs in Rust.",
+    "With `checkpoint:` a job file has no `[[output]]`, and serves to look at the folder.",
     "", "\"sqlite:orders.db\"";
     "store.url_file", "string: path", Unset,
     "A file that holds the URL, instead of `store.url`.",

@@ -35,6 +35,8 @@ pub enum StoreKind {
     Postgres,
     /// `sqlite:`
     Sqlite,
+    /// `checkpoint:`, a folder for offsets and ledger, without tables
+    Checkpoint,
 }
 
 /// The URL of the database. Printed, it shows user, host and database, never the password or its parameters.
@@ -65,8 +67,13 @@ impl StoreUrl {
                 return Err("a database in memory forgets the offsets: name a file".to_owned());
             }
             StoreKind::Sqlite
+        } else if let Some(path) = rest(&["checkpoint://", "checkpoint:"]) {
+            if path.is_empty() || path.contains('?') {
+                return Err("the url names a folder and has no parameters".to_owned());
+            }
+            StoreKind::Checkpoint
         } else {
-            return Err("the url must begin with postgres:// or sqlite:".to_owned());
+            return Err("the url must begin with postgres://, sqlite: or checkpoint:".to_owned());
         };
         if url.contains(char::is_control) {
             return Err("the url holds a control character".to_owned());
@@ -123,6 +130,8 @@ impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {
             StoreKind::Sqlite => write!(f, "sqlite:{}", self.sqlite_path().unwrap_or_default()),
+            // A path, and nothing else.
+            StoreKind::Checkpoint => f.write_str(self.expose()),
             StoreKind::Postgres => match postgres_parts(self.expose()) {
                 Some(PostgresParts { user: Some(user), host, database }) => {
                     write!(f, "postgres://{user}@{host}{database}")
@@ -218,6 +227,7 @@ mod tests {
             ("postgres://app%40x:canary@db/app", "postgres://[hidden]"),
             ("sqlite:orders.db", "sqlite:orders.db"),
             ("sqlite://orders.db?cipher=canary", "sqlite:orders.db"),
+            ("checkpoint:///var/lib/orders", "checkpoint:///var/lib/orders"),
         ] {
             let parsed = StoreUrl::parse(url).unwrap();
             assert_eq!(parsed.to_string(), printed, "{url}");
@@ -228,9 +238,17 @@ mod tests {
 
     #[test]
     fn a_store_url_that_cannot_work_is_refused_without_being_repeated() {
-        for url in
-            ["mysql://u:canary@h/d", "canary", "", "postgres://", "sqlite:", "sqlite::memory:", "sqlite:x?mode=memory"]
-        {
+        for url in [
+            "mysql://u:canary@h/d",
+            "canary",
+            "",
+            "postgres://",
+            "sqlite:",
+            "sqlite::memory:",
+            "sqlite:x?mode=memory",
+            "checkpoint:",
+            "checkpoint:x?canary",
+        ] {
             let message = StoreUrl::parse(url).unwrap_err();
             assert!(!message.contains("canary"), "{message}");
         }

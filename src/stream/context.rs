@@ -17,6 +17,7 @@ use crate::{
     commit::{Committer, Ownership},
     config::{KafkaConfig, ReportConfig, StoreConfig, StoreUrl, StreamConfig},
     error::{Error, Result, Stage},
+    failpoint,
     report::{ListenerBus, Reporter, Status, StreamingListener, serve},
     transform::{DirectKafkaInputDStream, Graph, LocalRunner, Runner},
 };
@@ -65,7 +66,8 @@ pub struct StreamingContextBuilder {
 }
 
 impl StreamingContextBuilder {
-    /// The database of results and offsets: `postgres://...` or `sqlite:FILE`.
+    /// The database of results and offsets: `postgres://...` or `sqlite:FILE`. Or `checkpoint:FOLDER`, which keeps offsets and
+    /// ledger alone: outputs are then side effects ([`foreach_rdd`](crate::transform::DStream::foreach_rdd)), at least once.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) if it is no such URL.
@@ -280,6 +282,8 @@ impl StreamingContext {
     /// # Errors
     /// Whatever the first minute finds wrong: see [`ErrorKind`](crate::ErrorKind).
     pub async fn start(&self) -> Result<()> {
+        // A program that a test starts takes its faults from its environment, whichever program it is.
+        failpoint::arm();
         let mut life = self.life.lock().await;
         if !matches!(*life, Life::NotStarted) {
             return Err(Error::config("the context was started already"));

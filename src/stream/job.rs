@@ -16,6 +16,12 @@ pub fn context_of(
     job: Job,
     adjust: impl FnOnce(StreamingContextBuilder) -> StreamingContextBuilder,
 ) -> Result<StreamingContext> {
+    if job.outputs.is_empty() {
+        return Err(Error::config(
+            "a job file has no output but tables, and a checkpoint folder has none: write the job in Rust, or take a \
+             postgres: or sqlite: store",
+        ));
+    }
     let builder = StreamingContext::builder(&job.name, job.stream.batch_interval)
         .stream_config(job.stream)
         .store_config(job.store)

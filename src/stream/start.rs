@@ -36,6 +36,7 @@ const ASK_AGAIN: Duration = Duration::from_millis(250);
 pub(super) async fn start(parts: &Parts, stop: watch::Receiver<bool>) -> Result<Started> {
     let reporter = parts.reporter.clone();
     reporter.status(Status::Starting);
+    refuse_tables_without_a_database(parts)?;
     let properties = kafka_properties(&parts.kafka, &parts.application);
     let isolation = parts.kafka.isolation_level;
     let lookup = OffsetLookup::new(&properties, Arc::clone(&parts.clock))?;
@@ -118,6 +119,19 @@ fn tables(outputs: &[Output]) -> Vec<TableSpec> {
         Output::SideEffect(_) => Vec::new(),
     };
     outputs.iter().flat_map(of).collect()
+}
+
+/// A checkpoint folder takes no part in an output's transaction: said before anything is connected.
+fn refuse_tables_without_a_database(parts: &Parts) -> Result<()> {
+    let outputs = parts.graph.outputs();
+    let needs_tables = outputs.iter().find(|output| matches!(output, Output::Transactional(_)));
+    match needs_tables {
+        Some(output) if parts.store.url.kind() == config::StoreKind::Checkpoint => Err(Error::config(format!(
+            "a checkpoint folder keeps offsets and has no tables: use foreach_rdd with an effect that may happen twice, or a \
+             postgres: or sqlite: store output={output:?}"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 fn store_settings(parts: &Parts, timing: &Timing, cluster_id: Option<String>) -> StoreSettings {

@@ -69,6 +69,35 @@ async fn exactly_once_sqlite() {
 }
 
 #[tokio::test]
+async fn checkpoint_recovery() {
+    let (kafka, database) = (shared_kafka().await, fresh_database().await);
+    let topic = kafka.topic(2).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (checkpoint, output) = (path("checkpoint"), path("output"));
+    let env = [("TOPIC", topic.as_str()), ("CHECKPOINT", &checkpoint), ("OUTPUT", &output)];
+    let orders = |from: u32, until: u32| (from..until).map(|n| record(format!("order {n}"))).collect::<Vec<_>>();
+    kafka.produce(&topic, orders(0, 500)).await;
+    let printed = run_example("checkpoint_recovery", &kafka, &database, &env).await;
+    assert!(printed.starts_with("500 records in "), "{printed}");
+    // It goes on from the folder; nobody ever sees an aborted transaction.
+    let transactions = vec![(End::Abort, orders(500, 550)), (End::Commit, orders(550, 600))];
+    kafka.transactions(&topic, transactions).await;
+    let printed = run_example("checkpoint_recovery", &kafka, &database, &env).await;
+    assert!(printed.starts_with("50 records in "), "{printed}");
+    let files = std::fs::read_dir(&output).unwrap().map(|entry| entry.unwrap().path());
+    let text = |path| std::fs::read_to_string(path).unwrap();
+    let mut lines: Vec<String> =
+        files.map(text).flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
+    let seen = kafka.recount(&topic).await;
+    let mut expected: Vec<String> =
+        seen.into_iter().map(|seen| format!("{} {} {}", seen.partition, seen.offset, seen.value.unwrap())).collect();
+    lines.sort();
+    expected.sort();
+    assert_eq!(lines, expected);
+}
+
+#[tokio::test]
 async fn replay_offset_ranges() {
     let (kafka, database) = (shared_kafka().await, fresh_database().await);
     let topic = kafka.topic(3).await;

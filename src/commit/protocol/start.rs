@@ -22,10 +22,7 @@ pub(super) fn step(mut state: State, now: u64, event: Event) -> Next {
         }
         (Phase::Preparing(starting), Event::Prepared) => state.go(Phase::Looking(starting), vec![Command::Look]),
         (Phase::Pausing(starting), Event::Woke) => state.go(Phase::Looking(starting), vec![Command::Look]),
-        (Phase::Looking(starting), Event::Looked(look)) => {
-            state.down = None;
-            judge(state, now, starting, &look)
-        }
+        (Phase::Looking(starting), Event::Looked(look)) => judge(state, now, starting, &look),
         (Phase::TakingOver(starting, grounds), Event::TookOver(Some(term))) => {
             resolve(state, term, starting.doubt, Some(grounds))
         }
@@ -50,7 +47,7 @@ pub(super) fn step(mut state: State, now: u64, event: Event) -> Next {
 }
 
 /// Judges the recorded owner. Being wrong costs the owner its term and never data: the compare-and-swaps decide.
-fn judge(state: State, now: u64, mut starting: Starting, look: &Look) -> Next {
+fn judge(mut state: State, now: u64, mut starting: Starting, look: &Look) -> Next {
     let gone_since = match starting.gone_since {
         Some((since, judged)) if judged.owner == look.judged.owner && judged.epoch == look.judged.epoch => since,
         _ => now,
@@ -67,6 +64,11 @@ fn judge(state: State, now: u64, mut starting: Starting, look: &Look) -> Next {
         Some(_) if state.rules.ownership == Ownership::TakeOver => Some(Grounds::Force),
         Some(_) => None,
     };
+    if grounds.is_none() {
+        // It answers, and waiting is not its fault. A takeover is another matter: a store that can be read and not be written to
+        // counts as away until one succeeds.
+        state.down = None;
+    }
     match grounds {
         Some(grounds) if grounds.is_hasty() && look.hasty_takeovers >= HASTY_TAKEOVERS_MAX => state.end(End::PingPong),
         Some(grounds) => state.go(Phase::TakingOver(starting, grounds), vec![Command::TakeOver(look.judged, grounds)]),

@@ -167,6 +167,28 @@ fn a_store_that_stays_away_ends_the_process_with_the_outcome_unknown() {
     assert!((600_000..603_000).contains(&now), "{now}");
 }
 
+/// A full disk: it can be read, and the takeover fails each time.
+#[test]
+fn a_store_that_can_only_be_read_ends_the_start_in_time() {
+    let (mut state, _) = step(State::new(rules(1, Ownership::Wait)), 0, Event::Start);
+    let mut now = 0;
+    let end = loop {
+        for event in [Event::Connected(None), Event::Prepared, look(None, Session::Gone, false)] {
+            (state, _) = step(state, now, event);
+        }
+        let commands;
+        (state, commands) = step(state, now, Event::Failed(ErrorKind::Unavailable));
+        match commands.last() {
+            Some(Command::Sleep(ms)) => now += ms,
+            other => break other.copied(),
+        }
+        assert!(now < 100_000, "it never ends");
+        (state, _) = step(state, now, Event::Woke);
+    };
+    assert_eq!(end, Some(Command::Report(Report::Ended(End::Failed(ErrorKind::Unavailable)))));
+    assert!((30_000..33_000).contains(&now), "{now}");
+}
+
 #[test]
 fn fenced_is_terminal() {
     let (state, _) = settle(1, None);

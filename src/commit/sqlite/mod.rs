@@ -6,7 +6,6 @@
 
 mod error;
 mod isolate;
-mod owner;
 mod schema;
 pub(super) mod tables;
 mod user_code;
@@ -20,19 +19,17 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous},
 };
 
+use self::error::{is_busy, rows_error};
 pub(super) use self::{
     error::sqlite_error,
     isolate::slices,
     schema::{applied, down, up},
     tables::{Table, check as tables_of},
 };
-use self::{
-    error::{is_busy, rows_error},
-    owner::OwnerFile,
-};
 use super::{
     identity::{self, Identity},
     ledger::unsigned,
+    owner_file::{self, OwnerFile},
     protocol::{Grounds, Judged, Look, Mark, Session, Term},
     settings::{StoreSettings, StoredPosition, TableShape},
     store::{Blockable, Kept, Store, not_connected},
@@ -269,7 +266,7 @@ impl Store for SqliteStore {
             process_id.unwrap_or_default(),
             last.unwrap_or_else(|| "none".to_owned())
         );
-        let session = owner.map_or(Session::Gone, |owner| owner::look(&self.file(), owner));
+        let session = owner.map_or(Session::Gone, |owner| owner_file::look(&self.file(), owner));
         let hasty: i64 = row.try_get(9).map_err(read)?;
         Ok(Look {
             judged: Judged { epoch: term_of(&row)?.epoch, owner, seen_at: None },
@@ -298,7 +295,7 @@ impl Store for SqliteStore {
         if let (Some(_), Some(owner)) = (term, judged.owner)
             && owner != self.settings.owner
         {
-            owner::remove(&self.file(), owner);
+            owner_file::remove(&self.file(), owner);
         }
         Ok(Blockable::Done(term))
     }

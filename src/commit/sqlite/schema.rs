@@ -5,11 +5,11 @@ use sqlx::{AssertSqlSafe, Row, SqliteConnection};
 use super::{
     super::{
         migrate::{self, Applied, Migration},
+        owner_file,
         protocol::Session,
         settings::StoreSettings,
     },
     error::sqlite_error,
-    owner,
 };
 use crate::{
     config::{Migrate, StoreKind, StoreUrl},
@@ -116,7 +116,7 @@ async fn refuse_live_owner(connection: &mut SqliteConnection, url: &StoreUrl) ->
         sqlx::query_as(OWNERS).fetch_all(connection).await.map_err(failed)?;
     for (application, owner, host, process_id) in owners {
         let owner = owner.parse().map_err(|_| Error::corrupt("the stored owner is no uuid"))?;
-        if owner::look(&file, owner) != Session::Gone {
+        if owner_file::look(&file, owner) != Session::Gone {
             return Err(migrate::owned(&application, &host, process_id));
         }
     }

@@ -5,7 +5,10 @@ use super::*;
 #[test]
 fn a_url_is_named_by_its_scheme_alone() {
     let found = faults(&SMALL.replace("sqlite:small.db", "mysql://app:canary@db/app"));
-    assert_eq!(found, ["job.toml:6:7: store.url: the url must begin with postgres:// or sqlite: word=\"mysql://...\""]);
+    assert_eq!(
+        found,
+        ["job.toml:6:7: store.url: the url must begin with postgres://, sqlite: or checkpoint: word=\"mysql://...\""]
+    );
     for (key, value) in [
         ("name = \"small\"", "name = \"postgres://u:canary@h\""),
         ("sqlite:small.db", "canary"),

@@ -1,6 +1,7 @@
 //! The program as a person or a script meets it: arguments, stdout, stderr, exit code.
 
 mod bad_data;
+mod checkpoint;
 mod database;
 mod dead_letters;
 mod help;

@@ -1,13 +1,19 @@
 //! The topic that all faults are tried on, and one store's job over it.
 
-use std::{fmt::Write as _, path::PathBuf, time::Duration};
+use std::{
+    fmt::Write as _,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
+use super::files;
 use crate::{
     main_job::{process::Process, recount::Recount, tables::Tables},
-    support::{Kafka, record, shared_kafka, wait_for},
+    support::{Kafka, example_program, record, shared_kafka, wait_for},
 };
 
 const PARTITIONS: i64 = 4;
@@ -48,9 +54,16 @@ async fn topic() -> &'static Topic {
     TOPIC.get_or_init(make).await
 }
 
+/// Where a job's results are.
+enum Results {
+    Tables(Tables),
+    /// Offsets in a checkpoint folder, results in files beside it.
+    Files,
+}
+
 /// A job over the topic, into a store of its own.
 pub(crate) struct Field {
-    pub(crate) tables: Tables,
+    results: Results,
     pub(crate) job: PathBuf,
     topic: &'static Topic,
     folder: TempDir,
@@ -58,14 +71,25 @@ pub(crate) struct Field {
 
 impl Field {
     pub(crate) async fn new(tables: Tables) -> Self {
-        let (topic, folder) = (topic().await, tempfile::tempdir().unwrap());
-        let job = folder.path().join("job.toml");
-        std::fs::write(&job, job_file(topic, &tables)).unwrap();
-        Self { tables, job, topic, folder }
+        Self::with(Results::Tables(tables)).await
     }
 
     pub(crate) async fn on(store: &str) -> Self {
-        Self::new(if store == "postgres" { Tables::postgres().await } else { Tables::sqlite() }).await
+        Self::with(match store {
+            "postgres" => Results::Tables(Tables::postgres().await),
+            "sqlite" => Results::Tables(Tables::sqlite()),
+            _ => Results::Files,
+        })
+        .await
+    }
+
+    async fn with(results: Results) -> Self {
+        let (topic, folder) = (topic().await, tempfile::tempdir().unwrap());
+        let job = folder.path().join("job.toml");
+        if let Results::Tables(tables) = &results {
+            std::fs::write(&job, job_file(topic, tables)).unwrap();
+        }
+        Self { results, job, topic, folder }
     }
 
     /// Starts the job with faults.
@@ -77,7 +101,10 @@ impl Field {
     pub(crate) fn run_with(&self, settings: &[&str], failpoints: &str) -> Process {
         let settings = settings.iter().flat_map(|setting| ["--set", setting]);
         let arguments: Vec<_> = settings.chain(["--until-latest"]).collect();
-        Process::under_fire(&self.job, &arguments, failpoints, &self.log())
+        match &self.results {
+            Results::Tables(_) => Process::under_fire(&self.job, &arguments, failpoints, &self.log()),
+            Results::Files => self.example(failpoints, &self.log()),
+        }
     }
 
     /// Starts the job once more, beside the one that runs.
@@ -94,6 +121,14 @@ impl Field {
         std::fs::read_to_string(self.rival_log()).unwrap()
     }
 
+    fn example(&self, failpoints: &str, log: &Path) -> Process {
+        let path = |name: &str| self.folder.path().join(name);
+        let mut command = Command::new(example_program("checkpoint_recovery"));
+        command.env("BOOTSTRAP_SERVERS", self.topic.kafka.brokers()).env("TOPIC", &self.topic.name);
+        command.env("CHECKPOINT", path("checkpoint")).env("OUTPUT", path("output"));
+        Process::program(command, failpoints, log)
+    }
+
     fn log(&self) -> PathBuf {
         self.folder.path().join("stderr.txt")
     }
@@ -105,17 +140,38 @@ impl Field {
 
     /// A clean run finishes alone.
     pub(crate) async fn finish(&self) {
-        assert_eq!(Process::run(&self.job, &["--until-latest"]).code(LIMIT).await, 0);
+        let clean = match &self.results {
+            Results::Tables(_) => Process::run(&self.job, &["--until-latest"]),
+            Results::Files => self.example("", &self.folder.path().join("clean.txt")),
+        };
+        assert_eq!(clean.code(LIMIT).await, 0);
+    }
+
+    /// The tables of a job that has some.
+    pub(crate) fn tables(&self) -> &Tables {
+        let Results::Tables(tables) = &self.results else { panic!("files only") };
+        tables
     }
 
     /// Every record is there once.
     pub(crate) async fn compare(&self) {
-        self.topic.recount.compare(&self.tables).await;
+        match &self.results {
+            Results::Tables(tables) => self.topic.recount.compare(tables).await,
+            Results::Files => files::compare(&self.topic.recount, self.folder.path()).await,
+        }
+    }
+
+    /// Records that were committed by the process that finished the work.
+    pub(crate) async fn committed_last(&self) -> i64 {
+        match &self.results {
+            Results::Tables(tables) => tables.committed_last().await,
+            Results::Files => files::committed_last(self.folder.path()).await,
+        }
     }
 
     /// How many of them are committed.
     pub(crate) async fn committed(&self) -> i64 {
-        wait_for("a look at the store", LIMIT, async || self.tables.committed().await).await
+        wait_for("a look at the store", LIMIT, async || self.tables().committed().await).await
     }
 
     /// All records of the topic.

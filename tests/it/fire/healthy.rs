@@ -27,7 +27,7 @@ async fn a_batch_of_a_minute_keeps_its_owner(store: &str) {
     wait_until("the slow batch is at work", LIMIT, async || field.said().contains("failpoint transform::done")).await;
     rivals_leave_it_alone(&field, 4, "failpoint stream::hand_over").await;
     assert_eq!(owner.end(LIMIT).await.code(), Some(0), "{}", field.said());
-    assert_eq!(field.tables.epoch().await, 1);
+    assert_eq!(field.tables().epoch().await, 1);
     field.compare().await;
 }
 
@@ -52,12 +52,12 @@ async fn a_statement_that_takes_long_keeps_its_owner() {
          CREATE TRIGGER slow BEFORE INSERT ON events FOR EACH STATEMENT EXECUTE FUNCTION slow()",
         STATEMENT.as_secs()
     );
-    field.tables.execute(&trigger).await;
-    let epoch = field.tables.epoch().await;
+    field.tables().execute(&trigger).await;
+    let epoch = field.tables().epoch().await;
     let owner = field.run("commit::after_write=3*off->1*return(delay:0)->off");
-    wait_until("the third statement is at work", LIMIT, async || field.tables.sleeps().await).await;
+    wait_until("the third statement is at work", LIMIT, async || field.tables().sleeps().await).await;
     rivals_leave_it_alone(&field, 1, "failpoint commit::after_write").await;
     assert_eq!(owner.end(LIMIT).await.code(), Some(0), "{}", field.said());
-    assert_eq!(field.tables.epoch().await, epoch + 1);
+    assert_eq!(field.tables().epoch().await, epoch + 1);
     field.compare().await;
 }

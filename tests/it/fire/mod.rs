@@ -1,9 +1,10 @@
 //! Under fire: named faults in the middle of the work, zombies, a promoted standby, and storms of faults of the program, its
-//! connections and its servers. The program ends or goes on; a clean run finishes alone; the tables equal what Kafka's own
+//! connections and its servers. The program ends or goes on; a clean run finishes alone; the tables, or files, equal what Kafka's own
 //! console consumer gives.
 
 mod budget;
 mod field;
+mod files;
 mod healthy;
 mod promotion;
 mod storm;

@@ -62,6 +62,28 @@ const ARROWS: &[Arrow] = &[
     arrow("commit::before_release", 0),
 ];
 
+/// A checkpoint folder's own: the delta and then `HEAD` of the eighth batch, after two files each of making the folder, taking the
+/// application over, and the first positions.
+const DISK: &[Arrow] = &[
+    arrow("checkpoint::before_create", 20),
+    arrow("checkpoint::mid_write", 20),
+    arrow("checkpoint::before_flush", 20),
+    arrow("checkpoint::after_flush", 20),
+    arrow("checkpoint::before_rename", 20),
+    arrow("checkpoint::after_rename", 20),
+    arrow("checkpoint::before_folder_flush", 20),
+    arrow("checkpoint::after_folder_flush", 20),
+    arrow("checkpoint::mid_write", 21),
+    arrow("checkpoint::after_flush", 21),
+    arrow("checkpoint::after_rename", 21),
+    arrow("checkpoint::after_folder_flush", 21),
+];
+
+/// The arrows of a job whose offsets are in a checkpoint folder: it has no tables to write.
+fn in_a_folder() -> impl Iterator<Item = &'static Arrow> {
+    ARROWS.iter().filter(|arrow| arrow.point != "commit::mid_write").chain(DISK)
+}
+
 /// What is done at an arrow. A signal that is not its own is `None` here.
 const ACTIONS: &[&str] = &["abort", "stop", "panic", "error", "delay:1500"];
 
@@ -79,19 +101,32 @@ fn sigkill_at_every_arrow_in_sqlite() {
 }
 
 #[test]
+fn sigkill_at_every_arrow_in_a_checkpoint_folder() {
+    sweep("checkpoint", in_a_folder().map(|arrow| (arrow, "kill")));
+}
+
+#[test]
 fn other_faults_at_every_arrow_in_postgres() {
-    sweep("postgres", others(0));
+    sweep("postgres", others(ARROWS.iter(), 0));
 }
 
 #[test]
 fn other_faults_at_every_arrow_in_sqlite() {
-    sweep("sqlite", others(2));
+    sweep("sqlite", others(ARROWS.iter(), 2));
+}
+
+#[test]
+fn other_faults_at_every_arrow_in_a_checkpoint_folder() {
+    sweep("checkpoint", others(in_a_folder(), 1));
 }
 
 /// One action at each arrow by turns, or with `DIRECTSTREAM_FIRE=all` every action at each.
-fn others(shift: usize) -> impl Iterator<Item = (&'static Arrow, &'static str)> {
+fn others(
+    arrows: impl Iterator<Item = &'static Arrow>,
+    shift: usize,
+) -> impl Iterator<Item = (&'static Arrow, &'static str)> {
     let all = std::env::var("DIRECTSTREAM_FIRE").is_ok_and(|value| value == "all");
-    ARROWS.iter().enumerate().flat_map(move |(number, arrow)| {
+    arrows.enumerate().flat_map(move |(number, arrow)| {
         let turn = (number + shift) % ACTIONS.len();
         ACTIONS
             .iter()
@@ -158,7 +193,7 @@ async fn survive(store: &str, arrow: &Arrow, action: &str) -> Duration {
     field.compare().await;
     let ended = matches!(action, "kill" | "abort" | "stop" | "panic") || (action == "error" && *error != 0);
     if ended && *point != "commit::before_release" {
-        let rest = field.tables.committed_last().await;
+        let rest = field.committed_last().await;
         assert!(rest >= field.records() / 5, "only {rest} records were left to do");
     }
     took

@@ -31,6 +31,13 @@ impl Process {
         Self { child }
     }
 
+    /// Another program with faults.
+    pub(crate) fn program(mut command: Command, failpoints: &str, log: &Path) -> Self {
+        let log = std::fs::File::create(log).unwrap();
+        command.env("FAILPOINTS", failpoints).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        Self { child: command.spawn().unwrap() }
+    }
+
     /// Waits until it is stopped by SIGSTOP.
     pub(crate) async fn stopped(&mut self, limit: Duration) {
         wait_until_stopped(self.id(), limit).await;

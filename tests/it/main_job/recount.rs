@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use super::tables::{Event, Tables};
 use crate::support::Kafka;
 
+/// A record: partition, offset, value.
+pub(crate) type Place = (i64, i64, String);
+
 /// A topic as Kafka's own console consumer reads it (read_committed), and what a job makes of it that fills `events`, `latest`
 /// and `totals`. A record that is not JSON is a dead letter.
 pub(crate) struct Recount {
@@ -12,6 +15,8 @@ pub(crate) struct Recount {
     latest: BTreeMap<String, i64>,
     totals: BTreeMap<String, (i64, i64)>,
     dead_letters: Vec<(i64, i64)>,
+    /// Every record, sorted.
+    values: Vec<Place>,
     /// The stable end of each partition.
     ends: BTreeMap<i64, i64>,
 }
@@ -22,11 +27,13 @@ impl Recount {
         for partition in 0..partitions {
             ends.insert(partition, kafka.offsets(topic, i32::try_from(partition).unwrap()).await.1);
         }
-        let (mut events, mut dead_letters) = (Vec::new(), Vec::new());
+        let (mut events, mut dead_letters, mut values) = (Vec::new(), Vec::new(), Vec::new());
         let (mut latest, mut totals) = (BTreeMap::new(), BTreeMap::<String, (i64, i64)>::new());
         for seen in kafka.recount(topic).await {
             let partition = i64::from(seen.partition);
-            let Ok(value) = serde_json::from_str::<serde_json::Value>(&seen.value.unwrap()) else {
+            let text = seen.value.unwrap();
+            values.push((partition, seen.offset, text.clone()));
+            let Ok(value) = serde_json::from_str::<serde_json::Value>(&text) else {
                 dead_letters.push((partition, seen.offset));
                 continue;
             };
@@ -37,7 +44,13 @@ impl Recount {
             latest.insert(user.clone(), id);
             events.push((partition, seen.offset, id, user, amount));
         }
-        Self { events, latest, totals, dead_letters, ends }
+        values.sort();
+        Self { events, latest, totals, dead_letters, values, ends }
+    }
+
+    /// Every record, sorted; and the stable end of each partition.
+    pub(crate) fn values(&self) -> (&[Place], &BTreeMap<i64, i64>) {
+        (&self.values, &self.ends)
     }
 
     /// All offsets below the stable ends, summed.

@@ -3,17 +3,24 @@
 use directstream::{ErrorKind, commit::CommitOutcome};
 
 use super::{
-    on_every_store,
+    on_every_database, on_every_store,
     world::{World, batch, committed, line_batch, line_rows, lines, moved, position, refused},
 };
 
 on_every_store! {
-    rows_offsets_and_ledger_commit_together,
     a_restart_goes_on_where_the_last_commit_ended,
-    offsets_that_moved_are_a_conflict_and_nothing_is_written,
-    a_refused_row_rolls_the_whole_batch_back,
     a_batch_number_out_of_order_is_refused,
     first_positions_may_be_written_twice,
+}
+
+mod with_tables {
+    use super::*;
+
+    on_every_database! {
+        rows_offsets_and_ledger_commit_together,
+        offsets_that_moved_are_a_conflict_and_nothing_is_written,
+        a_refused_row_rolls_the_whole_batch_back,
+    }
 }
 
 async fn rows_offsets_and_ledger_commit_together(world: World) {
@@ -37,15 +44,15 @@ async fn rows_offsets_and_ledger_commit_together(world: World) {
 }
 
 async fn a_restart_goes_on_where_the_last_commit_ended(world: World) {
-    let (committer, recovered) = world.start(vec![lines()]).await;
+    let (committer, recovered) = world.start(world.lines()).await;
     committer.initialize_positions(vec![position(0, 0)]).await.unwrap();
     for seq in 1..=3_u32 {
         let from = i64::from(seq - 1) * 10;
-        let next = line_batch(&recovered.tables[0], seq.into(), from, from + 10);
+        let next = world.line_batch(&recovered, seq.into(), from, from + 10);
         committed(committer.commit(next).await.unwrap());
     }
     committer.stop().await;
-    let (committer, recovered) = world.start(vec![lines()]).await;
+    let (committer, recovered) = world.start(world.lines()).await;
     assert_eq!((recovered.epoch, recovered.batch_seq), (2, 3));
     assert_eq!(recovered.positions, [position(0, 30)]);
     assert_eq!(recovered.last_batch_time.unwrap().as_ms(), 1_700_000_000_003);
@@ -93,15 +100,15 @@ async fn a_refused_row_rolls_the_whole_batch_back(world: World) {
 }
 
 async fn a_batch_number_out_of_order_is_refused(world: World) {
-    let (committer, recovered) = world.start(vec![lines()]).await;
+    let (committer, recovered) = world.start(world.lines()).await;
     committer.initialize_positions(vec![position(0, 0)]).await.unwrap();
-    let error = committer.commit(line_batch(&recovered.tables[0], 2, 0, 10)).await.unwrap_err();
+    let error = committer.commit(world.line_batch(&recovered, 2, 0, 10)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Internal);
     committer.stop().await;
 }
 
 async fn first_positions_may_be_written_twice(world: World) {
-    let (committer, _) = world.start(vec![lines()]).await;
+    let (committer, _) = world.start(world.lines()).await;
     committer.initialize_positions(vec![position(0, 3)]).await.unwrap();
     committer.initialize_positions(vec![position(0, 3), position(1, 4)]).await.unwrap();
     let error = committer.initialize_positions(vec![position(0, 9)]).await.unwrap_err();

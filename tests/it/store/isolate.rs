@@ -13,13 +13,13 @@ use directstream::{
 };
 
 use super::{
-    on_every_store,
+    on_every_database,
     world::{
         World, append, at, batch, column, committed, encode, line_rows, lines, merged, moved, position, refused, upsert,
     },
 };
 
-on_every_store! {
+on_every_database! {
     a_refused_batch_tells_whether_it_is_about_rows,
     every_kind_of_refusal_finds_its_record,
     the_first_of_two_equal_keys_stays,

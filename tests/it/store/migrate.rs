@@ -8,11 +8,11 @@ use directstream::{
 use crate::support::wait_until;
 
 use super::{
-    on_every_store,
+    on_every_database,
     world::{APPLICATION, World, at, batch, committed, line_batch, line_rows, lines, moved, position},
 };
 
-on_every_store! {
+on_every_database! {
     up_down_and_up_again,
     a_newer_schema_is_refused_with_both_versions,
     an_older_schema_is_refused_when_migrating_is_off,

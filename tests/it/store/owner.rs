@@ -8,7 +8,7 @@ use directstream::{
 };
 
 use super::{
-    on_every_store,
+    on_every_database, on_every_store,
     world::{World, committed, line_batch, lines, position},
 };
 
@@ -20,29 +20,35 @@ on_every_store! {
     a_live_owner_makes_a_starter_wait_ten_seconds_and_end,
     a_standby_follows_when_the_owner_leaves,
     another_fingerprint_or_cluster_is_refused,
-    missing_offsets_are_state_lost,
+}
+
+mod with_tables {
+    use super::*;
+
+    on_every_database! {
+        missing_offsets_are_state_lost,
+    }
 }
 
 async fn a_fenced_process_ends_at_its_next_commit_and_writes_nothing(world: World) {
-    let (old, recovered) = world.start(vec![lines()]).await;
+    let (old, recovered) = world.start(world.lines()).await;
     old.initialize_positions(vec![position(0, 0)]).await.unwrap();
-    committed(old.commit(line_batch(&recovered.tables[0], 1, 0, 10)).await.unwrap());
-    let (new, taken) = world.take_over(vec![lines()]).await;
+    committed(old.commit(world.line_batch(&recovered, 1, 0, 10)).await.unwrap());
+    let (new, taken) = world.take_over(world.lines()).await;
     assert_eq!((taken.epoch, taken.batch_seq), (2, 1));
-    let error = old.commit(line_batch(&recovered.tables[0], 2, 10, 20)).await.unwrap_err();
+    let error = old.commit(world.line_batch(&recovered, 2, 10, 20)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Fenced, "{error:?}");
     // Terminal: whatever is asked next gets the same answer.
     assert_eq!(old.check_owner().await.unwrap_err().kind(), ErrorKind::Fenced);
-    committed(new.commit(line_batch(&taken.tables[0], 2, 10, 20)).await.unwrap());
-    assert_eq!(world.count("lines").await, 20);
-    assert_eq!(world.number("SELECT count(DISTINCT id) FROM lines").await, 20);
+    committed(new.commit(world.line_batch(&taken, 2, 10, 20)).await.unwrap());
+    assert_eq!(world.lines_written().await, (20, 20));
     new.stop().await;
 }
 
 async fn an_idle_process_learns_within_seconds_that_it_was_fenced(world: World) {
-    let (old, _) = world.start(vec![lines()]).await;
+    let (old, _) = world.start(world.lines()).await;
     let mut health = old.health();
-    let (new, _) = world.take_over(vec![lines()]).await;
+    let (new, _) = world.take_over(world.lines()).await;
     let ended = health.wait_for(|health| matches!(health, StoreHealth::Ended(ErrorKind::Fenced, _)));
     tokio::time::timeout(Duration::from_secs(5), ended).await.unwrap().unwrap();
     new.check_owner().await.unwrap();
@@ -50,32 +56,30 @@ async fn an_idle_process_learns_within_seconds_that_it_was_fenced(world: World) 
 }
 
 async fn an_owner_that_stopped_is_followed_at_once(world: World) {
-    let (old, _) = world.start(vec![lines()]).await;
+    let (old, _) = world.start(world.lines()).await;
     old.stop().await;
     let start = Instant::now();
-    let (new, recovered) = world.start(vec![lines()]).await;
+    let (new, recovered) = world.start(world.lines()).await;
     assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
     assert_eq!(recovered.epoch, 2);
-    let grounds = format!("SELECT grounds FROM {} ORDER BY epoch", world.own("takeovers"));
-    assert_eq!(world.texts(&grounds).await, ["free", "free"]);
+    assert_eq!(world.grounds().await, ["free", "free"]);
     new.stop().await;
 }
 
 async fn an_owner_that_died_is_followed_at_once(world: World) {
-    let (old, _) = world.start(vec![lines()]).await;
+    let (old, _) = world.start(world.lines()).await;
     // All handles gone: the task ends as a killed process would, without giving anything back.
     drop(old);
     let start = Instant::now();
-    let (new, recovered) = world.start(vec![lines()]).await;
+    let (new, recovered) = world.start(world.lines()).await;
     assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
     assert_eq!(recovered.epoch, 2);
-    let grounds = format!("SELECT grounds FROM {} ORDER BY epoch", world.own("takeovers"));
-    assert_eq!(world.texts(&grounds).await, ["free", "gone"]);
+    assert_eq!(world.grounds().await, ["free", "gone"]);
     new.stop().await;
 }
 
 async fn a_live_owner_makes_a_starter_wait_ten_seconds_and_end(world: World) {
-    let (owner, _) = world.start(vec![lines()]).await;
+    let (owner, _) = world.start(world.lines()).await;
     let start = Instant::now();
     let error = world.try_start(world.settings()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Fenced);
@@ -88,7 +92,7 @@ async fn a_live_owner_makes_a_starter_wait_ten_seconds_and_end(world: World) {
 }
 
 async fn a_standby_follows_when_the_owner_leaves(world: World) {
-    let (owner, _) = world.start(vec![lines()]).await;
+    let (owner, _) = world.start(world.lines()).await;
     let settings = StoreSettings { ownership: Ownership::Standby, ..world.settings() };
     let standby = tokio::spawn({
         let (health, _) = tokio::sync::watch::channel(StoreHealth::Serving);

@@ -6,11 +6,11 @@ use directstream::{
 };
 
 use super::{
-    on_every_store,
+    on_every_database,
     world::{World, append, batch, column, committed, encode, lines, merged, moved, position, refused, upsert},
 };
 
-on_every_store! {
+on_every_database! {
     each_column_merges_in_its_own_way,
     null_counts_as_absent_for_add_min_and_max,
     a_sum_out_of_range_is_refused,

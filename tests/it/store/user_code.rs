@@ -7,11 +7,11 @@ use directstream::{
 };
 
 use super::{
-    on_every_store,
+    on_every_database,
     world::{World, committed, line_batch, lines, position, refused},
 };
 
-on_every_store! {
+on_every_database! {
     its_rows_commit_with_the_batch,
     its_error_rolls_everything_back,
     an_error_that_it_swallows_still_rolls_everything_back,

@@ -1,12 +1,13 @@
 //! A store for one test, and what batches are made of.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use directstream::{
     BatchTime, Offset, OffsetRange, TopicPartition,
     clock::SystemClock,
     commit::{
-        Commit, CommitOutcome, Committer, Ownership, Recovered, StoreHealth, StoreSettings, StoredPosition, TableShape,
+        Commit, CommitOutcome, Committer, Inspector, Ownership, Recovered, StoreHealth, StoreSettings, StoredPosition,
+        TableShape,
     },
     types::{
         BatchCommit, Column, ColumnType, CommittedRange, EncodedRows, Field, Merge, RangeCounts, RowWriter, TableRows,
@@ -27,6 +28,8 @@ pub(crate) struct World {
 enum Kind {
     Sqlite(TempDir),
     Postgres(Database),
+    /// No tables.
+    Checkpoint(TempDir),
 }
 
 pub(crate) const APPLICATION: &str = "orders";
@@ -34,6 +37,56 @@ pub(crate) const APPLICATION: &str = "orders";
 impl World {
     pub(crate) fn sqlite() -> Self {
         Self { kind: Kind::Sqlite(tempfile::tempdir().unwrap()) }
+    }
+
+    pub(crate) fn checkpoint() -> Self {
+        Self { kind: Kind::Checkpoint(tempfile::tempdir().unwrap()) }
+    }
+
+    /// [`lines`], where there are tables.
+    pub(crate) fn lines(&self) -> Vec<TableSpec> {
+        if matches!(self.kind, Kind::Checkpoint(_)) { Vec::new() } else { vec![lines()] }
+    }
+
+    /// [`line_batch`], without its rows where there are no tables.
+    pub(crate) fn line_batch(&self, recovered: &Recovered, batch_seq: u64, from: i64, until: i64) -> BatchCommit {
+        match recovered.tables.first() {
+            Some(shape) => line_batch(shape, batch_seq, from, until),
+            None => batch(batch_seq, vec![moved(0, from, until)], Vec::new()),
+        }
+    }
+
+    /// How many lines were written, and how many different ones; without tables, the records of the ledger.
+    pub(crate) async fn lines_written(&self) -> (i64, i64) {
+        if let Kind::Checkpoint(_) = &self.kind {
+            let batches = self.inspector().await.batches(u32::MAX).await.unwrap();
+            let records = batches.iter().map(|batch| i64::try_from(batch.records).unwrap()).sum();
+            return (records, records);
+        }
+        (self.count("lines").await, self.number("SELECT count(DISTINCT id) FROM lines").await)
+    }
+
+    pub(crate) async fn inspector(&self) -> Inspector {
+        Inspector::open(&self.url().parse().unwrap(), APPLICATION).await.unwrap()
+    }
+
+    /// The application's folder.
+    pub(crate) fn folder(&self) -> PathBuf {
+        let Kind::Checkpoint(dir) = &self.kind else { panic!("a checkpoint folder only") };
+        dir.path().join("store").join(APPLICATION)
+    }
+
+    /// The grounds of all take-overs, the oldest first.
+    pub(crate) async fn grounds(&self) -> Vec<String> {
+        if let Kind::Checkpoint(_) = &self.kind {
+            let files = std::fs::read_dir(self.folder()).unwrap().map(|entry| entry.unwrap().path());
+            let newest = files.filter(|path| path.extension().is_some_and(|end| end == "snapshot")).max().unwrap();
+            let text = std::fs::read_to_string(newest).unwrap();
+            let body: serde_json::Value = serde_json::from_str(text.split_once('\n').unwrap().1).unwrap();
+            let takeovers = body["state"]["takeovers"].as_array().unwrap();
+            return takeovers.iter().map(|one| one["grounds"].as_str().unwrap().to_owned()).collect();
+        }
+        self.texts(&format!("SELECT grounds FROM {} ORDER BY epoch", self.own("takeovers"))).await
     }
 
     pub(crate) async fn postgres() -> Self {
@@ -48,6 +101,7 @@ impl World {
         match &self.kind {
             Kind::Postgres(database) => database.url().to_owned(),
             Kind::Sqlite(dir) => format!("sqlite:{}/orders.db", dir.path().display()),
+            Kind::Checkpoint(dir) => format!("checkpoint:{}/store", dir.path().display()),
         }
     }
 
@@ -56,6 +110,7 @@ impl World {
         match &self.kind {
             Kind::Sqlite(_) => format!("directstream_{table}"),
             Kind::Postgres(_) => format!("directstream.{table}"),
+            Kind::Checkpoint(_) => no_tables(),
         }
     }
 
@@ -92,6 +147,7 @@ impl World {
                 sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
             }
             Kind::Postgres(database) => database.execute(sql).await,
+            Kind::Checkpoint(_) => no_tables(),
         }
     }
 
@@ -106,6 +162,7 @@ impl World {
                 let mut connection = database.connect().await;
                 sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.map(drop)
             }
+            Kind::Checkpoint(_) => no_tables(),
         }
     }
 
@@ -117,6 +174,7 @@ impl World {
                 sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut connection).await.unwrap()
             }
             Kind::Postgres(database) => database.one(sql).await,
+            Kind::Checkpoint(_) => no_tables(),
         }
     }
 
@@ -131,6 +189,7 @@ impl World {
                 let rows: Vec<(String,)> = database.rows(sql).await;
                 rows.into_iter().map(|row| row.0).collect()
             }
+            Kind::Checkpoint(_) => no_tables(),
         }
     }
 
@@ -141,6 +200,10 @@ impl World {
     async fn sqlite_client(&self) -> SqliteConnection {
         SqliteConnection::connect(&format!("{}?mode=rwc", self.url())).await.unwrap()
     }
+}
+
+fn no_tables() -> ! {
+    panic!("a checkpoint folder has no tables")
 }
 
 pub(crate) fn column(name: &str, column_type: ColumnType) -> Column {
@@ -211,7 +274,7 @@ pub(crate) fn batch(batch_seq: u64, ranges: Vec<CommittedRange>, chunks: Vec<Enc
         batch_seq,
         batch_time: BatchTime::from_ms(time),
         ranges,
-        tables: vec![TableRows { table: 0, chunks }],
+        tables: if chunks.is_empty() { Vec::new() } else { vec![TableRows { table: 0, chunks }] },
         isolating: None,
         dead_letters: Vec::new(),
         lost_ranges: Vec::new(),

@@ -26,7 +26,7 @@ pub(crate) fn example_names(package: &Path) -> Vec<String> {
 /// Runs an example to its end, with `BOOTSTRAP_SERVERS`, `DATABASE_URL` and what `env` adds; what it printed to stdout.
 /// Panics if it fails, or does not end in time.
 pub(crate) async fn run_example(name: &str, kafka: &Kafka, database: &Database, env: &[(&str, &str)]) -> String {
-    let mut command = Command::new(program(name));
+    let mut command = Command::new(example_program(name));
     command.env("BOOTSTRAP_SERVERS", kafka.brokers()).env("DATABASE_URL", database.url());
     command.envs(env.iter().copied());
     let output = tokio::time::timeout(LIMIT, spawn_blocking(move || command.output()));
@@ -36,8 +36,10 @@ pub(crate) async fn run_example(name: &str, kafka: &Kafka, database: &Database, 
     out
 }
 
+/// The program of an example.
+///
 /// Cargo builds examples before it runs tests, unless it is told which tests: then they may be missing or old.
-fn program(name: &str) -> PathBuf {
+pub(crate) fn example_program(name: &str) -> PathBuf {
     let built = std::env::current_exe().unwrap().parent().unwrap().with_file_name("examples").join(name);
     let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
     let source =

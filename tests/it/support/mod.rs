@@ -20,7 +20,7 @@ mod sweep;
 mod wait;
 
 pub(crate) use cutter::{Cutter, Fault};
-pub(crate) use example::{example_names, run_example};
+pub(crate) use example::{example_names, example_program, run_example};
 pub(crate) use image::{Image, kafka, postgres};
 pub(crate) use kafka::{End, Kafka, record, shared_kafka};
 pub(crate) use postgres::{Database, fresh_database};

@@ -1,6 +1,6 @@
-//! The lock file by which an owner of a SQLite file is known to be alive.
+//! The lock file by which an owner is known to be alive, where the store is a file or a folder.
 //!
-//! `<database>.<owner>.lock`, locked for as long as its process lives. A lock of the kernel's: no crash can leave it behind,
+//! `<store>.<owner>.lock`, locked for as long as its process lives. A lock of the kernel's: no crash can leave it behind,
 //! and no age has to be guessed. The file itself may stay behind; the next owner removes it.
 
 use std::{
@@ -12,18 +12,18 @@ use std::{
 
 use uuid::Uuid;
 
-use super::super::protocol::Session;
-use crate::error::{Error, Result};
+use super::protocol::Session;
+use crate::error::{Error, ErrorKind, Result};
 
 /// A lock file that this process holds. Dropped, it is removed.
 #[derive(Debug)]
-pub(super) struct OwnerFile {
+pub(crate) struct OwnerFile {
     path: PathBuf,
     _lock: File,
 }
 
-fn path_of(database: &Path, owner: Uuid) -> PathBuf {
-    let mut path = database.as_os_str().to_owned();
+fn path_of(store: &Path, owner: Uuid) -> PathBuf {
+    let mut path = store.as_os_str().to_owned();
     path.push(format!(".{owner}.lock"));
     PathBuf::from(path)
 }
@@ -31,11 +31,14 @@ fn path_of(database: &Path, owner: Uuid) -> PathBuf {
 impl OwnerFile {
     /// Creates and locks the file of `owner`. The standard library opens files close-on-exec: a child process that
     /// outlives us does not keep the lock.
-    pub(super) fn take(database: &Path, owner: Uuid) -> Result<Self> {
-        let path = path_of(database, owner);
+    pub(crate) fn take(store: &Path, owner: Uuid) -> Result<Self> {
+        let path = path_of(store, owner);
         let failed = |error: io::Error| {
-            Error::config(format!("cannot create the owner's lock file beside the database path={}", path.display()))
-                .caused_by(error)
+            // A full or failing disk passes; a folder that may not be written to does not.
+            let passes = matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT | libc::EIO));
+            let kind = if passes { ErrorKind::Unavailable } else { ErrorKind::Config };
+            let text = format!("cannot create the owner's lock file beside the store path={}", path.display());
+            Error::new(kind, text).caused_by(error)
         };
         let lock = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
         match lock.try_lock() {
@@ -54,8 +57,8 @@ impl Drop for OwnerFile {
 }
 
 /// Whether the recorded owner is alive.
-pub(super) fn look(database: &Path, owner: Uuid) -> Session {
-    let file = match File::open(path_of(database, owner)) {
+pub(crate) fn look(store: &Path, owner: Uuid) -> Session {
+    let file = match File::open(path_of(store, owner)) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Session::Gone,
         Err(_) => return Session::Unknown,
@@ -68,8 +71,8 @@ pub(super) fn look(database: &Path, owner: Uuid) -> Session {
 }
 
 /// Removes what a dead owner left behind. The file of one that is alive (taken over by force) stays its own.
-pub(super) fn remove(database: &Path, owner: Uuid) {
-    if look(database, owner) == Session::Gone {
-        let _ = std::fs::remove_file(path_of(database, owner));
+pub(crate) fn remove(store: &Path, owner: Uuid) {
+    if look(store, owner) == Session::Gone {
+        let _ = std::fs::remove_file(path_of(store, owner));
     }
 }

@@ -1,0 +1,237 @@
+//! A folder looked at from outside: nothing is written, nothing is locked, and a job that runs is not disturbed.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
+    path::PathBuf,
+};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+
+use super::{
+    chain::{self, Sealed},
+    folder::{Folder, path_of},
+    state::{Batch, Entry, Letter, Range, State, offset},
+};
+use crate::{
+    commit::{
+        inspect::{ApplicationInfo, LedgerBatch, LedgerLetters, LedgerLoss, LedgerRange},
+        letters::{LetterInfo, LetterSelection, StoredLetter},
+        settings::StoredPosition,
+    },
+    config::StoreUrl,
+    error::{Error, Result},
+    types::{BatchTime, OffsetRange, RangeCounts, TopicId, TopicPartition},
+};
+
+/// A folder as it was when it was opened: batches that are committed later are not seen.
+#[derive(Debug)]
+pub(in crate::commit) struct CheckpointLook {
+    path: PathBuf,
+    application: String,
+    /// `None`: the folder does not know the application.
+    state: Option<State>,
+    /// Ledger files that were read and found right.
+    checked: BTreeSet<u64>,
+}
+
+impl CheckpointLook {
+    /// Reads and checks all of the folder.
+    ///
+    /// # Errors
+    /// [`Config`](crate::ErrorKind::Config) if it cannot be opened, [`Corrupt`](crate::ErrorKind::Corrupt) if it is damaged.
+    pub(in crate::commit) fn open(url: &StoreUrl, application: &str) -> Result<Self> {
+        let (path, mut checked) = (path_of(url.expose())?, BTreeSet::new());
+        if !path.exists() {
+            return Err(Error::config(format!(
+                "there is no checkpoint folder: has the job run yet? path={}",
+                path.display()
+            )));
+        }
+        let state = match Folder::find(&path, application)? {
+            Some(folder) => chain::load(&folder, application, &mut checked)?.map(|chain| chain.state),
+            None => None,
+        };
+        Ok(Self { path, application: application.to_owned(), state, checked })
+    }
+
+    pub(in crate::commit) fn application(&self) -> Result<Option<ApplicationInfo>> {
+        let Some(state) = &self.state else { return Ok(None) };
+        Ok(Some(ApplicationInfo {
+            epoch: state.epoch,
+            batch_seq: state.batch_seq,
+            last_batch_time: state.last_batch_time_ms.map(BatchTime::from_ms),
+            owner: state.owner_id()?,
+            host: state.host.clone(),
+            process_id: state.process_id,
+            seen_at_ms: state.seen_at_ms,
+            cluster_id: state.cluster_id.clone(),
+            build: state.build.clone(),
+            interval_ms: state.interval_ms,
+        }))
+    }
+
+    pub(in crate::commit) fn offsets(&self) -> Result<Vec<StoredPosition>> {
+        let positions = self.state.iter().flat_map(|state| &state.positions);
+        positions.map(super::state::Position::stored).collect()
+    }
+
+    /// The entries of files that `wanted` says yes to, up to the batch that was the last one at the beginning.
+    fn entries(&mut self, wanted: impl Fn(&Sealed) -> bool) -> Result<Vec<Entry>> {
+        let last = self.state.as_ref().map_or(0, |state| state.batch_seq);
+        let Some(folder) = Folder::find(&self.path, &self.application)? else { return Ok(Vec::new()) };
+        // A running job puts files together while we read: what is missing then is in another one.
+        let mut tries = 1;
+        loop {
+            let Some(chain) = chain::load(&folder, &self.application, &mut self.checked)? else {
+                return Ok(Vec::new());
+            };
+            let files = chain.ledger.iter().filter(|sealed| wanted(sealed));
+            let read: Result<Vec<Vec<Entry>>> =
+                files.map(|sealed| chain::read_ledger(&folder, &self.application, sealed)).collect();
+            match read {
+                Err(_) if tries < chain::READS_MAX && folder.read(chain::HEAD)? != Some(chain.head) => tries += 1,
+                read => {
+                    let all = read?.into_iter().flatten().chain(chain.entries);
+                    return Ok(all.filter(|entry| entry.batch_seq <= last).collect());
+                }
+            }
+        }
+    }
+
+    /// Ledger rows with numbers from `first` up to `last`, the oldest first.
+    fn batches_between(&mut self, first: u64, last: u64) -> Result<Vec<LedgerBatch>> {
+        let entries = self.entries(|sealed| sealed.first_batch <= last && sealed.last_batch >= first)?;
+        let there = entries.into_iter().filter(|entry| (first..=last).contains(&entry.batch_seq));
+        let row = |entry: Entry| entry.batch.as_ref().map(|batch| ledger_batch(&entry, batch));
+        let mut batches = there.filter_map(row).collect::<Result<Vec<_>>>()?;
+        batches.sort_by_key(|batch| batch.batch_seq);
+        Ok(batches)
+    }
+
+    pub(in crate::commit) fn batches(&mut self, last: u32) -> Result<Vec<LedgerBatch>> {
+        let newest = self.state.as_ref().map_or(0, |state| state.batch_seq);
+        self.batches_between((newest + 1).saturating_sub(last.into()).max(1), newest)
+    }
+
+    pub(in crate::commit) fn batches_from(&mut self, first: u64, limit: u32) -> Result<Vec<LedgerBatch>> {
+        let (wanted, newest) = (u64::from(limit), self.state.as_ref().map_or(0, |state| state.batch_seq));
+        let last = first.saturating_add(wanted.saturating_sub(1));
+        let page = self.batches_between(first, last)?;
+        if page.len() as u64 == wanted || last >= newest {
+            return Ok(page);
+        }
+        // The ledger begins later than that.
+        let oldest = self.entries(|sealed| sealed.last_batch >= first)?;
+        let oldest = oldest.iter().filter(|entry| entry.batch.is_some() && entry.batch_seq >= first);
+        let Some(oldest) = oldest.map(|entry| entry.batch_seq).min() else { return Ok(Vec::new()) };
+        self.batches_between(oldest, oldest.saturating_add(wanted.saturating_sub(1)))
+    }
+
+    pub(in crate::commit) fn lost_ranges(&mut self) -> Result<Vec<LedgerLoss>> {
+        let mut losses = Vec::new();
+        for entry in self.entries(|sealed| sealed.outliving > 0)? {
+            for lost in &entry.lost_ranges {
+                losses.push(LedgerLoss {
+                    batch_seq: entry.batch_seq,
+                    topic_partition: TopicPartition::new(lost.topic.as_str(), lost.partition),
+                    from_offset: offset(lost.from_offset)?,
+                    until_offset: lost.until_offset.map(offset).transpose()?,
+                });
+            }
+        }
+        losses.sort_by_key(|loss| loss.batch_seq);
+        Ok(losses)
+    }
+
+    pub(in crate::commit) fn letters_of(&mut self, batches: RangeInclusive<u64>) -> Result<LedgerLetters> {
+        let mut of = LedgerLetters::default();
+        let letters = self.letters(&LetterSelection::default())?;
+        for info in letters.into_iter().map(|letter| letter.info).filter(|info| batches.contains(&info.batch_seq)) {
+            *of.counts.entry(info.batch_seq).or_default() += 1;
+            of.left_out.insert((info.topic_partition, info.offset));
+        }
+        Ok(of)
+    }
+
+    /// The selected dead letters in the order of topic, partition and offset.
+    pub(in crate::commit) fn letters(&mut self, selection: &LetterSelection) -> Result<Vec<StoredLetter>> {
+        let LetterSelection { topic, partition, offset, since_ms } = selection;
+        let selected = |letter: &Letter| {
+            topic.as_ref().is_none_or(|topic| *topic == letter.topic)
+                && partition.is_none_or(|partition| partition == letter.partition)
+                && offset.is_none_or(|offset| offset == letter.offset)
+                && since_ms.is_none_or(|since| letter.refused_at_ms >= since)
+        };
+        let mut places = BTreeMap::new();
+        for entry in self.entries(|sealed| sealed.outliving > 0)? {
+            for (index, letter) in entry.dead_letters.iter().enumerate().filter(|(_, letter)| selected(letter)) {
+                let place = (letter.topic.clone(), letter.partition, letter.offset, entry.batch_seq, index);
+                places.insert(place, (entry.batch_seq, letter.clone()));
+            }
+        }
+        // Numbered as they are listed: nothing else here has a number for a letter.
+        let numbered = places.into_values().zip(1..);
+        numbered.map(|((batch_seq, letter), id)| stored_letter(id, batch_seq, letter)).collect()
+    }
+}
+
+fn stored_letter(id: i64, batch_seq: u64, letter: Letter) -> Result<StoredLetter> {
+    let bytes = |text: &Option<String>| {
+        let decode = |text: &String| {
+            BASE64_STANDARD.decode(text).map_err(|_| Error::corrupt("a dead letter's bytes cannot be read"))
+        };
+        text.as_ref().map(decode).transpose()
+    };
+    let (key, value) = (bytes(&letter.key)?, bytes(&letter.value)?);
+    let length = |bytes: &Option<Vec<u8>>| bytes.as_ref().map(|bytes| bytes.len() as u64);
+    let info = LetterInfo {
+        id,
+        batch_seq,
+        topic_partition: TopicPartition::new(letter.topic, letter.partition),
+        offset: offset(letter.offset)?,
+        stage: letter.stage,
+        reason: letter.reason,
+        output: letter.output,
+        key_bytes: length(&key),
+        value_bytes: length(&value),
+        refused_at_ms: letter.refused_at_ms,
+    };
+    Ok(StoredLetter { info, key, value, headers: letter.headers, timestamp_ms: letter.timestamp_ms })
+}
+
+fn ledger_batch(entry: &Entry, batch: &Batch) -> Result<LedgerBatch> {
+    let mut ranges = batch.ranges.iter().map(ledger_range).collect::<Result<Vec<_>>>()?;
+    ranges.sort_by(|a, b| a.range.cmp(&b.range));
+    Ok(LedgerBatch {
+        batch_seq: entry.batch_seq,
+        batch_time: BatchTime::from_ms(batch.batch_time_ms),
+        epoch: batch.epoch,
+        records: batch.records,
+        gaps: batch.gaps,
+        bytes: batch.bytes,
+        rows: 0,
+        dead_letters: entry.dead_letters.len() as u64,
+        lost_ranges: entry.lost_ranges.len() as u64,
+        processing_started_ms: batch.processing_started_ms,
+        committed_at_ms: batch.committed_at_ms,
+        build: batch.build.clone(),
+        ranges,
+    })
+}
+
+fn ledger_range(range: &Range) -> Result<LedgerRange> {
+    let topic_partition = TopicPartition::new(range.topic.as_str(), range.partition);
+    Ok(LedgerRange {
+        range: OffsetRange::new(topic_partition, offset(range.from_offset)?, offset(range.until_offset)?),
+        topic_id: range.topic_id.as_deref().map(TopicId::new),
+        counts: RangeCounts {
+            records: range.records,
+            gaps: range.gaps,
+            bytes: range.bytes,
+            checksum: range.checksum,
+            leader_epoch: range.leader_epoch,
+            record_epoch: None,
+        },
+    })
+}
