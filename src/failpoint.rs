@@ -95,8 +95,8 @@ fn reached(name: &str) -> Result<()> {
 #[allow(dead_code, reason = "without the feature the macro drops all that it is given")]
 #[expect(clippy::panic, reason = "a test asked for it")]
 fn act(name: &str, action: &str) -> Result<()> {
-    // Written at once: what comes next may be the end.
-    let _ = writeln!(io::stderr(), "failpoint {name}: {action}");
+    // At once, for what comes next may be the end; and in one piece, for other lines may go to the same place.
+    let _ = io::stderr().write_all(format!("failpoint {name}: {action}\n").as_bytes());
     let (word, number) = action.split_once(':').unwrap_or((action, ""));
     match word {
         "kill" => by_shell("kill -KILL $PPID"),
