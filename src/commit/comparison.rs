@@ -6,7 +6,8 @@ use futures_util::TryStreamExt;
 use sqlx::{AssertSqlSafe, ColumnIndex, Decode, Type};
 
 use super::{
-    inspect::{Inspector, Link, no_sql},
+    inspect::Inspector,
+    link::{Link, Tables, no_sql},
     postgres, sqlite,
 };
 use crate::{
@@ -72,14 +73,6 @@ pub struct Comparison {
     tables: Tables,
 }
 
-#[derive(Debug)]
-enum Tables {
-    Postgres(Vec<postgres::tables::Table>),
-    Sqlite(Vec<sqlite::tables::Table>),
-    /// A folder: ledger and records are compared, and there are no tables.
-    None,
-}
-
 impl Comparison {
     /// Begins a snapshot on `inspector`'s connection and makes empty temporary tables beside the job's.
     ///
@@ -89,34 +82,12 @@ impl Comparison {
         inspector.snapshot().await?;
         let real: Vec<TableSpec> = specs.iter().map(|spec| TableSpec { create: false, ..spec.clone() }).collect();
         let what = "cannot make temporary tables for the comparison";
-        let (expected, tables) = match &mut inspector.connection {
-            Link::Postgres(link) => {
-                let shapes: Vec<_> =
-                    postgres::tables::check(link, &real).await?.iter().map(|table| table.shape().columns).collect();
-                let expected = expected_specs(&real, &shapes);
-                for spec in &expected {
-                    let sql = postgres::tables::create(spec, "CREATE TEMPORARY TABLE");
-                    let made = sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut **link).await;
-                    made.map_err(|error| postgres::postgres_error(what, error))?;
-                }
-                let tables = postgres::tables::check(link, &expected).await?;
-                postgres::tables::create_stages(link, &tables).await?;
-                (expected, Tables::Postgres(tables))
-            }
-            Link::Sqlite(link) => {
-                let shapes: Vec<_> =
-                    sqlite::tables::check(link, &real).await?.iter().map(|table| table.shape().columns).collect();
-                let expected = expected_specs(&real, &shapes);
-                for spec in &expected {
-                    let sql = sqlite::tables::create(spec, "CREATE TEMPORARY TABLE");
-                    let made = sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut **link).await;
-                    made.map_err(|error| sqlite::sqlite_error(what, error))?;
-                }
-                (expected.clone(), Tables::Sqlite(sqlite::tables::check(link, &expected).await?))
-            }
-            Link::Checkpoint(_) if specs.is_empty() => (Vec::new(), Tables::None),
-            Link::Checkpoint(_) => return Err(no_sql(what)),
-        };
+        let link = &mut inspector.connection;
+        let expected = expected_specs(&real, &link.columns(&real).await?);
+        for spec in &expected {
+            link.create_temporary(what, spec).await?;
+        }
+        let tables = link.tables(&expected).await?;
         Ok(Self { inspector, real, expected, tables })
     }
 
@@ -135,11 +106,7 @@ impl Comparison {
     /// Their columns.
     #[must_use]
     pub fn shapes(&self) -> Vec<Vec<ColumnShape>> {
-        match &self.tables {
-            Tables::Postgres(tables) => tables.iter().map(|table| table.shape().columns).collect(),
-            Tables::Sqlite(tables) => tables.iter().map(|table| table.shape().columns).collect(),
-            Tables::None => Vec::new(),
-        }
+        self.tables.shapes().into_iter().map(|shape| shape.columns).collect()
     }
 
     /// Adds what one batch makes. Batches in their order: an upsert's merge may depend on it.

@@ -6,18 +6,18 @@ use std::{
     ops::RangeInclusive,
 };
 
-use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
+use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 use super::{
-    checkpoint::CheckpointLook,
     ledger::unsigned,
+    link::{Link, fetch, no_sql},
     postgres, schema_of,
-    settings::{StoreSettings, StoredPosition},
+    settings::StoredPosition,
     sqlite,
 };
 use crate::{
-    config::{StoreKind, StoreUrl},
+    config::StoreUrl,
     error::{Error, Result},
     types::{BatchTime, Offset, OffsetRange, RangeCounts, TopicId, TopicPartition},
 };
@@ -119,34 +119,6 @@ pub struct Inspector {
     application: String,
 }
 
-/// A connection to one of the stores, for whoever is not the committer.
-#[derive(Debug)]
-pub(super) enum Link {
-    Postgres(Box<PgConnection>),
-    Sqlite(Box<SqliteConnection>),
-    Checkpoint(Box<CheckpointLook>),
-}
-
-/// Runs a query on either store. `{}` in it is the prefix of our tables.
-macro_rules! fetch {
-    ($link:expr, $what:expr, $tuple:ty, $sql:expr $(, $bind:expr)*) => {
-        match $link {
-            Link::Postgres(link) => sqlx::query_as::<_, $tuple>(AssertSqlSafe($sql.replace("{}", "directstream.")))
-                $(.bind($bind))*.fetch_all(&mut **link).await.map_err(|error| postgres::postgres_error($what, error)),
-            Link::Sqlite(link) => sqlx::query_as::<_, $tuple>(AssertSqlSafe($sql.replace("{}", "directstream_")))
-                $(.bind($bind))*.fetch_all(&mut **link).await.map_err(|error| sqlite::sqlite_error($what, error)),
-            Link::Checkpoint(_) => Err(no_sql($what)),
-        }
-    };
-}
-
-pub(super) use fetch;
-
-/// What a folder cannot do.
-pub(super) fn no_sql(what: &str) -> Error {
-    Error::config(format!("{what}: a checkpoint folder has no tables"))
-}
-
 type ApplicationRow = (
     i64,
     i64,
@@ -165,18 +137,6 @@ type LossRow = (i64, String, i32, i64, Option<i64>);
 type LetterRow = (i64, String, i32, i64, String);
 type RangeRow = (i64, String, i32, i64, i64, i64, i64, i64, i64, Option<String>, Option<i32>);
 
-impl Link {
-    /// An expression for milliseconds since 1970-01-01 UTC.
-    pub(super) fn ms(&self, column: &str) -> String {
-        match self {
-            Self::Postgres(_) | Self::Checkpoint(_) => format!("(extract(epoch FROM {column}) * 1000)::bigint"),
-            Self::Sqlite(_) => {
-                format!("(CAST(strftime('%s', {column}) AS INTEGER) * 1000 + CAST(substr({column}, 21, 3) AS INTEGER))")
-            }
-        }
-    }
-}
-
 impl Inspector {
     /// Connects; changes nothing, and does not migrate.
     ///
@@ -184,29 +144,15 @@ impl Inspector {
     /// [`Config`](crate::ErrorKind::Config) if the URL cannot be used or the schema is not the one of this program,
     /// [`Unavailable`](crate::ErrorKind::Unavailable) if the store does not answer.
     pub async fn open(url: &StoreUrl, application: &str) -> Result<Self> {
-        let settings = StoreSettings::new(url.clone(), application);
-        let what = format!("cannot connect to the store url={url}");
-        let connection = match url.kind() {
-            StoreKind::Postgres => {
-                let link = PgConnection::connect_with(&postgres::options(&settings)?).await;
-                Link::Postgres(Box::new(link.map_err(|error| postgres::postgres_error(&what, error))?))
-            }
-            StoreKind::Sqlite => {
-                let options = sqlite::options(&settings)?.create_if_missing(false);
-                if !sqlite::exists(&options) {
-                    schema_of(url.kind(), &[])?;
-                }
-                let link = SqliteConnection::connect_with(&options).await;
-                Link::Sqlite(Box::new(link.map_err(|error| sqlite::sqlite_error(&what, error))?))
-            }
-            StoreKind::Checkpoint => Link::Checkpoint(Box::new(CheckpointLook::open(url, application)?)),
-        };
+        if !Link::is_there(url)? {
+            schema_of(url.kind(), &[])?;
+        }
+        let connection = Link::connect(url, application).await?;
         let mut inspector = Self { connection, application: application.to_owned() };
-        let applied = match &mut inspector.connection {
-            Link::Postgres(link) => postgres::applied(link).await?,
-            Link::Sqlite(link) => sqlite::applied(link).await?,
-            Link::Checkpoint(_) => return Ok(inspector),
-        };
+        if let Link::Checkpoint(_) = &inspector.connection {
+            return Ok(inspector);
+        }
+        let applied = inspector.connection.applied().await?;
         schema_of(url.kind(), &applied)?;
         Ok(inspector)
     }

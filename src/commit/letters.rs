@@ -13,9 +13,10 @@ use std::{collections::BTreeSet, time::Duration};
 use sqlx::AssertSqlSafe;
 
 use super::{
-    inspect::{Inspector, Link, fetch, no_sql},
+    inspect::Inspector,
     isolate::{Slices, write_handing_letters_back},
     ledger::unsigned,
+    link::{Link, Tables, execute, fetch, no_sql},
     postgres,
     settings::{StoreSettings, TableShape},
     sqlite,
@@ -112,12 +113,6 @@ pub struct Letters {
     settings: StoreSettings,
 }
 
-/// The output tables, checked and ready to be written.
-enum Tables {
-    Postgres(Vec<postgres::Table>),
-    Sqlite(Vec<sqlite::Table>),
-}
-
 type InfoRow = (i64, i64, String, i32, i64, String, String, Option<String>, Option<i64>, Option<i64>, i64);
 type BytesRow = (Option<Vec<u8>>, Option<Vec<u8>>, String, Option<i64>);
 
@@ -130,21 +125,6 @@ type Place = (String, i32, i64, i64);
 /// The conditions of a selection; `$1` is the application, `$2` to `$5` the selection.
 const SELECTED: &str = "application = $1 AND (CAST($2 AS text) IS NULL OR topic = $2) \
      AND (CAST($3 AS integer) IS NULL OR partition = $3) AND (CAST($4 AS bigint) IS NULL OR \"offset\" = $4)";
-
-/// Runs a statement on either store; how many rows it changed.
-macro_rules! execute {
-    ($link:expr, $what:expr, $sql:expr $(, $bind:expr)*) => {
-        match $link {
-            Link::Postgres(link) => sqlx::query(AssertSqlSafe($sql.replace("{}", "directstream.")))
-                $(.bind($bind))*.execute(&mut **link).await.map(|done| done.rows_affected())
-                .map_err(|error| postgres::postgres_error($what, error)),
-            Link::Sqlite(link) => sqlx::query(AssertSqlSafe($sql.replace("{}", "directstream_")))
-                $(.bind($bind))*.execute(&mut **link).await.map(|done| done.rows_affected())
-                .map_err(|error| sqlite::sqlite_error($what, error)),
-            Link::Checkpoint(_) => Err(no_sql($what)),
-        }
-    };
-}
 
 impl Letters {
     /// Connects; changes nothing, and does not migrate.
@@ -294,15 +274,6 @@ impl Letters {
         Ok(page.last().map(|last| (page.len() as u64, place(last))))
     }
 
-    /// Checks the output tables; their columns as the database has them.
-    async fn tables(&mut self) -> Result<Tables> {
-        Ok(match &mut self.link {
-            Link::Postgres(link) => Tables::Postgres(postgres::tables_of(link, &self.settings.tables).await?),
-            Link::Sqlite(link) => Tables::Sqlite(sqlite::tables_of(link, &self.settings.tables).await?),
-            Link::Checkpoint(_) => return Err(no_sql("cannot replay a dead letter")),
-        })
-    }
-
     /// Writes the rows of the selected letters into `tables`, some at a time, in the order of topic, partition and offset.
     ///
     /// `rows` makes rows of letters. A letter that is refused again, by it or by the database, stays, with the reason of today.
@@ -318,7 +289,7 @@ impl Letters {
     ) -> Result<Replayed> {
         // A replay makes no table: the job does, at its start.
         self.settings.tables = specs.iter().map(|spec| TableSpec { create: false, ..spec.clone() }).collect();
-        let tables = self.tables().await?;
+        let tables = self.link.tables(&self.settings.tables).await?;
         let (newest, mut after, mut all) = (self.newest().await?, start(), Replayed::default());
         while let Some((done, last)) = in_time(self.replay_page(selection, &tables, (&after, newest), rows)).await? {
             all.replayed += done.replayed;
@@ -442,15 +413,6 @@ impl Letters {
 
     async fn simple(&mut self, sql: &str) -> Result<()> {
         execute!(&mut self.link, "cannot change the dead letters", sql).map(drop)
-    }
-}
-
-impl Tables {
-    fn shapes(&self) -> Vec<TableShape> {
-        match self {
-            Self::Postgres(tables) => tables.iter().map(postgres::Table::shape).collect(),
-            Self::Sqlite(tables) => tables.iter().map(sqlite::Table::shape).collect(),
-        }
     }
 }
 

@@ -25,6 +25,7 @@ mod inspect;
 mod isolate;
 mod ledger;
 mod letters;
+mod link;
 mod migrate;
 mod outputs;
 mod owner_file;

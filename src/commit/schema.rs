@@ -1,12 +1,9 @@
 //! The store's own tables for whoever is not the committer, as the migrate command: up, down and status.
 
-use sqlx::{Connection, PgConnection, SqliteConnection};
-
 use super::{
+    link::Link,
     migrate::{self, Applied, Migration},
-    postgres,
-    settings::StoreSettings,
-    sqlite,
+    postgres, sqlite,
 };
 use crate::{
     config::{StoreKind, StoreUrl},
@@ -24,49 +21,13 @@ pub struct MigrationStatus {
     pub applied: bool,
 }
 
-enum Link {
-    Postgres(Box<PgConnection>),
-    Sqlite(Box<SqliteConnection>),
-}
-
-async fn connect(url: &StoreUrl) -> Result<Link> {
-    let settings = StoreSettings::new(url.clone(), "migrate");
-    let what = format!("cannot connect to the store url={url}");
-    Ok(match url.kind() {
-        StoreKind::Postgres => {
-            let link = PgConnection::connect_with(&postgres::options(&settings)?).await;
-            Link::Postgres(Box::new(link.map_err(|error| postgres::postgres_error(&what, error))?))
-        }
-        StoreKind::Sqlite => {
-            let link = SqliteConnection::connect_with(&sqlite::options(&settings)?).await;
-            Link::Sqlite(Box::new(link.map_err(|error| sqlite::sqlite_error(&what, error))?))
-        }
-        StoreKind::Checkpoint => return Err(Error::config("a checkpoint folder has no tables to migrate")),
-    })
-}
-
-/// Whether there is something to connect to: a SQLite file comes into being when it is opened, and a look must not make one.
-fn is_there(url: &StoreUrl) -> Result<bool> {
-    Ok(match url.kind() {
-        StoreKind::Postgres | StoreKind::Checkpoint => true,
-        StoreKind::Sqlite => sqlite::exists(&sqlite::options(&StoreSettings::new(url.clone(), "migrate"))?),
-    })
-}
-
-async fn applied(url: &StoreUrl) -> Result<Vec<Applied>> {
-    match &mut connect(url).await? {
-        Link::Postgres(link) => postgres::applied(link).await,
-        Link::Sqlite(link) => sqlite::applied(link).await,
-    }
-}
-
 /// Which migrations there are, and which of them the store has.
 ///
 /// # Errors
 /// [`Config`](crate::ErrorKind::Config) if the store is newer than this program or was made by other texts,
 /// [`Unavailable`](crate::ErrorKind::Unavailable) if it does not answer.
 pub async fn migration_status(url: &StoreUrl) -> Result<Vec<MigrationStatus>> {
-    let applied = if is_there(url)? { applied(url).await? } else { Vec::new() };
+    let applied = if Link::is_there(url)? { connect(url).await?.applied().await? } else { Vec::new() };
     migrate::pending(url.kind(), &applied)?;
     let status = |known: &Migration| MigrationStatus {
         version: known.version,
@@ -84,6 +45,7 @@ pub async fn migrate_up(url: &StoreUrl) -> Result<Vec<i64>> {
     let done: Vec<&Migration> = match &mut connect(url).await? {
         Link::Postgres(link) => postgres::up(link).await?.iter().collect(),
         Link::Sqlite(link) => sqlite::up(link).await?,
+        Link::Checkpoint(_) => return Err(nothing_to_migrate()),
     };
     Ok(done.iter().map(|migration| migration.version).collect())
 }
@@ -94,14 +56,26 @@ pub async fn migrate_up(url: &StoreUrl) -> Result<Vec<i64>> {
 /// # Errors
 /// As [`migration_status`]; [`Fenced`](crate::ErrorKind::Fenced) while a live process owns an application of this store.
 pub async fn migrate_down(url: &StoreUrl, target: i64) -> Result<Vec<i64>> {
-    if !is_there(url)? {
+    if !Link::is_there(url)? {
         return Ok(Vec::new());
     }
     let done = match &mut connect(url).await? {
         Link::Postgres(link) => postgres::down(link, target).await?,
         Link::Sqlite(link) => sqlite::down(link, url, target).await?,
+        Link::Checkpoint(_) => return Err(nothing_to_migrate()),
     };
     Ok(done.iter().map(|migration| migration.version).collect())
+}
+
+async fn connect(url: &StoreUrl) -> Result<Link> {
+    if url.kind() == StoreKind::Checkpoint {
+        return Err(nothing_to_migrate());
+    }
+    Link::connect(url, "migrate").await
+}
+
+fn nothing_to_migrate() -> Error {
+    Error::config("a checkpoint folder has no tables to migrate")
 }
 
 /// Refuses a store that cannot be read with this program's statements.

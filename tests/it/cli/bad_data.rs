@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::world::World;
 use crate::support::{
@@ -132,6 +132,9 @@ async fn each_becomes_what_it_should(world: World) {
     let refused = sent.filter(|(_, (_, becomes))| *becomes != Row);
     let refused: Vec<(i64, Vec<u8>)> = refused.map(|(offset, (value, _))| (offset, value.unwrap().to_vec())).collect();
     assert!(letters == refused, "the letters' bytes are not those that were sent");
+    // With nothing mended nothing is taken at a second try either.
+    let again = world.json(&["dead-letters", "replay", "job.toml", "--all", "--execute"]);
+    assert_eq!((&again["replayed"], &again["refused_again"]), (&json!(0), &json!(refused.len())), "{again}");
     assert_eq!(world.json(&["verify", "job.toml"])["found"], 0);
     assert!(ran.stderr.lines().count() < MANY / 10, "a log line per record: {}", ran.stderr);
     assert!(!ran.stderr.contains("xxxx") && !ran.stderr.contains("not json"), "a payload in the log");
