@@ -37,7 +37,7 @@ pub(super) struct Folder {
 /// The folder that a URL names: `checkpoint:PATH`.
 ///
 /// # Errors
-/// [`ErrorKind::Config`](crate::ErrorKind::Config) if it names none.
+/// [`ErrorKind::Config`] if it names none.
 pub(super) fn path_of(url: &str) -> Result<PathBuf> {
     let path = url.strip_prefix("checkpoint:").unwrap_or(url);
     let path = path.strip_prefix("//").unwrap_or(path);
@@ -124,7 +124,7 @@ impl Folder {
     /// The folder of an application, made if it is missing: for whoever is going to write.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if it is no folder of ours alone.
+    /// [`ErrorKind::Config`] if it is no folder of ours alone.
     pub(super) fn make(path: &Path, application: &str) -> Result<Self> {
         let gone = || Error::unavailable(format!("the checkpoint folder is gone path={}", path.display()));
         let outer = open_folder(CWD, path, path, true)?.ok_or_else(gone)?;
@@ -151,7 +151,7 @@ impl Folder {
     /// The folder of an application as it is, to be read only; `None` if it is not there.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if it cannot be opened.
+    /// [`ErrorKind::Config`] if it cannot be opened.
     pub(super) fn find(path: &Path, application: &str) -> Result<Option<Self>> {
         let Some(outer) = open_folder(CWD, path, path, false)? else { return Ok(None) };
         let name = file_name(application)?;
@@ -187,7 +187,7 @@ impl Folder {
     /// A file's bytes; `None` if it is not there.
     ///
     /// # Errors
-    /// What the disk says; [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) for what is no file.
+    /// What the disk says; [`ErrorKind::Corrupt`] for what is no file.
     pub(super) fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let path = self.path.join(name);
         // Without waiting: a pipe of that name must not make us stand still.
@@ -209,7 +209,7 @@ impl Folder {
     /// certain after the next [`sync`](Self::sync).
     ///
     /// # Errors
-    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) with what the disk says. The file that was there still is, or
+    /// [`ErrorKind::Unavailable`] with what the disk says. The file that was there still is, or
     /// the new one is there already.
     pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let unfinished = format!("{name}{UNFINISHED}");
@@ -247,7 +247,7 @@ impl Folder {
     /// Flushes the folder: the names of all files that were written so far are kept.
     ///
     /// # Errors
-    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) with what the disk says. Which names are kept is not known then.
+    /// [`ErrorKind::Unavailable`] with what the disk says. Which names are kept is not known then.
     pub(super) fn sync(&self) -> Result<()> {
         let done = failpoint::hit_os("checkpoint::before_folder_flush")
             .and_then(|()| Ok(rustix::fs::fsync(&self.handle)?))
