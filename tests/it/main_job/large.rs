@@ -17,7 +17,7 @@ const MEMORY: u64 = 64 << 20;
 /// What a process may have beside its budget.
 const BESIDES: u64 = 160 << 20;
 /// Records of this size that a process may have beside that: as prefetched, and as rows.
-const LARGE: u64 = 4;
+const LARGE: u64 = 8;
 
 /// Records of numbers that no compression makes smaller, each value another.
 async fn produce(kafka: &Kafka, topic: &str) {
