@@ -35,16 +35,14 @@ struct Migration {
 /// Creates the tables, or brings them up to this version's shape.
 pub(super) async fn up(args: JobArgs, console: &Console) -> Result<CommandEnd> {
     let job = load_job(&args)?;
-    let url = job.store.url.clone();
-    let applied = in_time(&job, migrate_up(&url)).await?;
+    let applied = in_time(&job, migrate_up(&job.store.url)).await?;
     print(&job, Some(applied), None, console).await
 }
 
 /// Removes what is above a version, and what it holds.
 pub(super) async fn down(args: MigrateDownArgs, console: &Console) -> Result<CommandEnd> {
     let job = load_job(&args.job)?;
-    let url = job.store.url.clone();
-    let removed = in_time(&job, migrate_down(&url, args.to)).await?;
+    let removed = in_time(&job, migrate_down(&job.store.url, args.to)).await?;
     print(&job, None, Some(removed), console).await
 }
 
@@ -60,8 +58,7 @@ async fn print(
     removed: Option<Vec<i64>>,
     console: &Console,
 ) -> Result<CommandEnd> {
-    let url = job.store.url.clone();
-    let migrations = in_time(job, migration_status(&url)).await?.into_iter().map(Migration::of).collect();
+    let migrations = in_time(job, migration_status(&job.store.url)).await?.into_iter().map(Migration::of).collect();
     let document = Migrated { store: job.store.url.to_string(), applied, removed, migrations };
     console.print(&document, text)?;
     Ok(CommandEnd::Done)

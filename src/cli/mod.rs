@@ -29,6 +29,7 @@ use crate::{
     clock::SystemClock,
     error::{Error, ErrorKind, Result},
     failpoint,
+    kafka::give_large_blocks_back,
     report::{LogSettings, Terminal, init_logs, printable, shortened},
 };
 use args::{Arguments, Command, DeadLettersCommand, MigrateCommand, OffsetsCommand};
@@ -73,6 +74,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         to_stderr(&format!("panic: {} thread={thread} at={place}", panic_text(panic.payload())));
     }));
     failpoint::arm();
+    give_large_blocks_back();
     // The hook has told of the panic.
     let ended = catch_unwind(AssertUnwindSafe(|| start(arguments)));
     let code = match ended {

@@ -342,7 +342,7 @@ impl OffsetLookup {
     pub fn topic_ids(&self, topics: &[&str]) -> Vec<TopicAnswer> {
         let described = self.client.describe_topics(topics, REQUEST_TIMEOUT);
         self.drain_events();
-        if described.as_ref().map_or(true, Vec::is_empty) {
+        if !topics.is_empty() && described.as_ref().map_or(true, Vec::is_empty) {
             // It is the controller that is asked. One that is gone for good stays the controller to the client until metadata
             // name another, and those come by themselves only after minutes.
             let _ = self.client.has_controller(METADATA_TIMEOUT);

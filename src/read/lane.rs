@@ -153,13 +153,8 @@ impl Lane {
 
     /// Takes records of a range that ends at `until` into the counts.
     pub(super) fn count(&mut self, batch: &MessageBatch, until: i64, counts: &mut RangeCounts) {
-        let (mut sum, mut bytes) = (counts.checksum, 0);
-        for view in batch.views() {
-            sum = checksum::extend_by(sum, view);
-            bytes += view.key().map_or(0, <[u8]>::len) + view.value().map_or(0, <[u8]>::len);
-        }
-        let (records, bytes) = (as_u64(batch.len()), as_u64(bytes));
-        counts.checksum = sum;
+        counts.checksum = batch.views().fold(counts.checksum, checksum::extend_by);
+        let (records, bytes) = (as_u64(batch.len()), batch.bytes());
         counts.records += records;
         counts.bytes += bytes;
         if let Some(last) = batch.views().next_back() {

@@ -214,18 +214,7 @@ fn from_snapshot(folder: &Folder, application: &str, head: &Head, head_bytes: Ve
     let (snapshot, checksum, _): (Snapshot, u64, u64) = read(folder, head.snapshot, Kind::Snapshot)?;
     let place = name(head.snapshot, Kind::Snapshot);
     belongs(folder, &place, (&snapshot.application, snapshot.number), (application, head.snapshot))?;
-    Ok(Chain {
-        head: head_bytes,
-        number: snapshot.number,
-        checksum,
-        snapshot: snapshot.number,
-        beyond: false,
-        state: snapshot.state,
-        ledger: snapshot.ledger,
-        entries: Vec::new(),
-        deltas: 0,
-        delta_bytes: 0,
-    })
+    Ok(Chain::at(snapshot, checksum, head_bytes))
 }
 
 /// Takes in the one file that may lie beyond `HEAD`.
@@ -268,6 +257,13 @@ pub(super) fn read_ledger(folder: &Folder, application: &str, sealed: &Sealed) -
 }
 
 impl Chain {
+    /// A snapshot that `HEAD` names, and nothing after it.
+    pub(super) fn at(snapshot: Snapshot, checksum: u64, head: Vec<u8>) -> Self {
+        let Snapshot { number, state, ledger, .. } = snapshot;
+        let (entries, snapshot) = (Vec::new(), number);
+        Self { head, number, checksum, snapshot, beyond: false, state, ledger, entries, deltas: 0, delta_bytes: 0 }
+    }
+
     /// Takes in the delta after the last file.
     fn follow(&mut self, folder: &Folder, application: &str) -> Result<()> {
         let number = self.number + 1;

@@ -187,18 +187,7 @@ impl Session {
         self.folder.sync()?;
         let head = self.write_head(number, encoded.checksum, number)?;
         self.checked = snapshot.ledger.iter().map(|sealed| sealed.checksum).collect();
-        self.chain = Some(Chain {
-            head,
-            number,
-            checksum: encoded.checksum,
-            snapshot: number,
-            beyond: false,
-            state: snapshot.state,
-            ledger: snapshot.ledger,
-            entries: Vec::new(),
-            deltas: 0,
-            delta_bytes: 0,
-        });
+        self.chain = Some(Chain::at(snapshot, encoded.checksum, head));
         self.sweep();
         Ok(())
     }

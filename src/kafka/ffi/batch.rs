@@ -14,6 +14,8 @@ pub struct MessageBatch {
     block: Arc<Block>,
     start: usize,
     end: usize,
+    /// Of all keys and values.
+    bytes: u64,
 }
 
 /// What one call took.
@@ -81,7 +83,14 @@ impl MessageBatch {
         }
         let (end, topic_partition) = (messages.len(), topic_partition.clone());
         let block = Block { topic_partition, messages, has_headers, _client: Arc::clone(client) };
-        (Self { block: Arc::new(block), start: 0, end }, bad)
+        (Self::part(Arc::new(block), 0, end), bad)
+    }
+
+    fn part(block: Arc<Block>, start: usize, end: usize) -> Self {
+        let mut part = Self { block, start, end, bytes: 0 };
+        let of = |view: MessageView<'_>| view.key().map_or(0, <[u8]>::len) + view.value().map_or(0, <[u8]>::len);
+        part.bytes = part.views().map(|view| of(view) as u64).sum();
+        part
     }
 
     /// How many.
@@ -99,8 +108,7 @@ impl MessageBatch {
     /// Bytes of all keys and values.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        let of = |view: MessageView<'_>| view.key().map_or(0, <[u8]>::len) + view.value().map_or(0, <[u8]>::len);
-        self.views().map(|view| of(view) as u64).sum()
+        self.bytes
     }
 
     /// Whose messages.
@@ -112,8 +120,9 @@ impl MessageBatch {
     /// Splits it: the first `count` messages, and the rest.
     pub(crate) fn split_at(self, count: usize) -> (Self, Self) {
         let middle = (self.start + count).min(self.end);
-        let first = Self { block: Arc::clone(&self.block), start: self.start, end: middle };
-        (first, Self { block: self.block, start: middle, end: self.end })
+        let first = Self::part(Arc::clone(&self.block), self.start, middle);
+        let bytes = self.bytes - first.bytes;
+        (first, Self { block: self.block, start: middle, end: self.end, bytes })
     }
 
     /// How many of the messages have an offset below `offset`.

@@ -19,6 +19,7 @@ mod batch;
 mod client;
 mod code;
 mod list;
+mod memory;
 mod queue;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -29,6 +30,7 @@ pub(crate) use batch::MessageView;
 pub(crate) use client::{Client, ClientEvent, CreateError};
 pub use code::Code;
 pub(crate) use list::Place;
+pub(crate) use memory::give_large_blocks_back;
 pub(crate) use queue::{Entry, PartitionQueue};
 
 use std::{

@@ -179,6 +179,8 @@ async fn survive(store: &str, arrow: &Arrow, action: &str) -> Duration {
             "abort" => assert_eq!(end.signal(), Some(6), "{end}"),
             // All is committed by then: the next start finds the session gone.
             "panic" if *point == "commit::before_release" => assert_eq!(end.code(), Some(0), "{end}"),
+            // The user's code has no part in these.
+            "panic" if ["plan::done", "transform::done"].contains(point) => assert_eq!(end.code(), Some(1), "{end}"),
             // Told as a defect, or as one of the user's code.
             "panic" => assert!(matches!(end.code(), Some(1 | 6)), "{end}"),
             "error" => assert_eq!(end.code(), Some(*error), "{end}"),

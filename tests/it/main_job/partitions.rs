@@ -25,17 +25,14 @@ const RECORDS_EACH: i32 = 1000;
 /// How long a start may take that drains the busy partitions, on two busy cores.
 const COLD_START_MAX: Duration = Duration::from_secs(5);
 /// How long asking and planning may take, the quickest of many times: what other tests do at the same time makes most of them
-/// slower, and none of them quicker. So often, or for so long until one is quick enough.
+/// slower, and none of them quicker.
 const PLAN_MAX: Duration = Duration::from_millis(30);
 const PLANS: usize = 21;
-const PLANNING_MAX: Duration = Duration::from_secs(20);
 /// A budget that has room for a quarter of the partitions at once.
 const SMALL: u64 = 64 * 1024 * 1024;
 /// What the process may have in memory besides: the program itself, its clients' partitions and threads, what an allocator
 /// keeps.
 const BESIDES: u64 = 64 * 1024 * 1024;
-/// How long all partitions may take by turns, on a machine that is busy with other tests.
-const TURNS_MAX: Duration = Duration::from_secs(300);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cold_start_drains_fifty_of_a_thousand_partitions() {
@@ -86,9 +83,9 @@ n = {{ from = "one", type = "bigint", merge = "add" }}
     all_by_turns(&kafka, &topic).await;
 }
 
-/// All partitions have records now, 59 MB of them, which take up more than twice as much in a client: more than the process may have.
+/// All partitions have records now, 30 MB of them, which take up several times as much in a client: more than the process may have.
 async fn all_by_turns(kafka: &Kafka, topic: &str) {
-    const EACH: i32 = 60;
+    const EACH: i32 = 30;
     let records = (0..PARTITIONS).flat_map(|partition| (0..EACH).map(move |n| (partition, partition * EACH + n)));
     let records = records.map(|(partition, n)| record(incompressible(n)).partition(partition)).collect();
     let places = kafka.produce(topic, records).await;
@@ -97,7 +94,7 @@ async fn all_by_turns(kafka: &Kafka, topic: &str) {
     let mut running = job.start(&["stream.memory_max=64MiB"]);
     let all = i64::try_from(places.len()).unwrap() + i64::from(BUSY * RECORDS_EACH);
     let mut most = 0;
-    wait_until("all is committed", TURNS_MAX, async || {
+    wait_until("all is committed", LIMIT, async || {
         running.runs();
         most = most.max(resident_bytes(running.id()));
         job.tables.committed().await == Some(all)
@@ -185,10 +182,7 @@ fn plan_times(kafka: &Kafka, topic: &str) -> Vec<Duration> {
         assert_eq!(plan_batch(&positions, &latest, &limits).count(), 50_000);
         started.elapsed()
     };
-    let (started, mut times) = (Instant::now(), Vec::new());
-    while times.len() < PLANS || (times.iter().all(|took| *took >= PLAN_MAX) && started.elapsed() < PLANNING_MAX) {
-        times.push(plan_time());
-    }
+    let mut times: Vec<Duration> = (0..PLANS).map(|_| plan_time()).collect();
     times.sort_unstable();
     times
 }

@@ -116,7 +116,20 @@ impl Kafka {
         let images = image::kafka_cluster(&unique("kafka"), brokers);
         let servers: Vec<_> = join_all(images.into_iter().map(Server::start)).await.into_iter().map(Arc::new).collect();
         let addresses: Vec<_> = servers.iter().map(|server| server.address(KAFKA_PORT)).collect();
+        for address in &addresses {
+            let one = Self { brokers: address.clone(), servers: Vec::new() };
+            wait_until("a broker knows all others", LIMIT, async || one.known_brokers().await == servers.len()).await;
+        }
         Self { brokers: addresses.join(","), servers }
+    }
+
+    /// How many brokers the cluster has in this one's eyes. Until it knows them all, each answer of another broker may take
+    /// away one that a client has learned of, and with it what the client has asked of that.
+    async fn known_brokers(&self) -> usize {
+        let client = self.client();
+        let known =
+            move || client.create::<BaseConsumer>().unwrap().fetch_metadata(None, LIMIT).unwrap().brokers().len();
+        spawn_blocking(known).await.unwrap()
     }
 
     /// What goes into `bootstrap.servers`.
