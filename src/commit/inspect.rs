@@ -289,6 +289,23 @@ impl Inspector {
         self.with_ranges(rows.into_iter()).await
     }
 
+    /// The number of the first batch of the ledger with a time after this one, in milliseconds since 1970-01-01 UTC.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn first_batch_after(&mut self, batch_time_ms: i64) -> Result<Option<u64>> {
+        if let Link::Checkpoint(look) = &mut self.connection {
+            let batches = look.batches_from(0, u32::MAX)?;
+            let first = batches.iter().find(|batch| batch.batch_time.as_ms() > batch_time_ms);
+            return Ok(first.map(|batch| batch.batch_seq));
+        }
+        let sql =
+            format!("SELECT MIN(batch_seq) FROM {{}}batches WHERE application = $1 AND {} > $2", self.ms("batch_time"));
+        let what = "cannot read the ledger";
+        let rows = fetch!(&mut self.connection, what, (Option<i64>,), sql, &self.application, batch_time_ms)?;
+        rows.into_iter().find_map(|(first,)| first).map(|first| unsigned("batch_seq", first)).transpose()
+    }
+
     fn batches_sql(&self, rest: &str) -> String {
         format!(
             "SELECT batch_seq, {}, epoch, records, gaps, bytes, rows, dead_letters, lost_ranges, {}, {}, build \

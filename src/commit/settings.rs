@@ -111,6 +111,8 @@ pub struct Recovered {
     pub batch_seq: u64,
     /// Its time.
     pub last_batch_time: Option<BatchTime>,
+    /// Whether the process before this one ended without giving the application up, and had committed no batch.
+    pub died_in_vain: bool,
     /// The start of the grid of batch times, fixed at the first start: milliseconds since 1970-01-01 UTC.
     pub zero_time_ms: i64,
     /// The committed positions, in the order of topic and partition; empty at the first start.

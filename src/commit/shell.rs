@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 use super::{
     committer::work_of,
-    protocol::{self, Command, End, Event, Report, Rules, State, Term, Work},
+    protocol::{self, Command, End, Event, Grounds, Report, Rules, State, Term, Work},
     settings::{Commit, CommitOutcome, Recovered, StoreHealth, StoreSettings, StoredPosition},
     store::{Blockable, Kept, Store},
 };
@@ -51,6 +51,8 @@ pub(super) struct Shell {
     work_cause: Option<Error>,
     /// Whether the transaction at hand got as far as COMMIT, and that failed.
     commit_failed: bool,
+    /// Whether the owner before us ended without giving the application up.
+    taken_from_the_dead: bool,
 }
 
 impl Shell {
@@ -80,6 +82,7 @@ impl Shell {
             cause: None,
             work_cause: None,
             commit_failed: false,
+            taken_from_the_dead: false,
         }
     }
 
@@ -105,6 +108,7 @@ impl Shell {
             epoch: term.epoch,
             batch_seq: term.batch_seq,
             last_batch_time: kept.last_batch_time,
+            died_in_vain: self.taken_from_the_dead && committed_nothing(&kept, term),
             zero_time_ms: kept.zero_time_ms,
             positions: kept.positions,
             tables: self.store.tables(),
@@ -341,10 +345,11 @@ impl Shell {
     fn report(&mut self, report: Report) -> Result<Done> {
         let application = self.application.as_str();
         match report {
-            Report::Started(term, grounds) => {
-                let (epoch, batch_seq, grounds) = (term.epoch, term.batch_seq, grounds.word());
+            Report::Started(term, on) => {
+                let (epoch, batch_seq, grounds) = (term.epoch, term.batch_seq, on.word());
                 tracing::info!(application, epoch, batch_seq, grounds, "the application is owned");
                 self.health.send_replace(StoreHealth::Serving);
+                self.taken_from_the_dead = matches!(on, Grounds::Gone | Grounds::Age);
                 Ok(Done::Started)
             }
             Report::Waiting => {
@@ -426,6 +431,11 @@ impl Shell {
         self.health.send_replace(StoreHealth::Ended(error.kind(), error.chain()));
         Err(error)
     }
+}
+
+/// Whether the epoch before this one has no batch. Where the ledger has forgotten the last batch nobody knows.
+fn committed_nothing(kept: &Kept, term: Term) -> bool {
+    term.batch_seq == 0 || kept.last_batch_epoch.is_some_and(|epoch| epoch + 1 < term.epoch)
 }
 
 /// The dead letters taken out of a batch: for a mutant that writes them in a transaction of their own.

@@ -24,6 +24,8 @@ pub(crate) enum Blockable<T> {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Kept {
     pub(crate) last_batch_time: Option<BatchTime>,
+    /// The epoch of the last batch, if the ledger still has that.
+    pub(crate) last_batch_epoch: Option<u64>,
     pub(crate) zero_time_ms: i64,
     pub(crate) positions: Vec<StoredPosition>,
 }

@@ -9,7 +9,7 @@ mod params;
 
 pub(crate) use client_errors::ClientErrors;
 pub use client_errors::{ClientError, ClientErrorClass};
-pub(crate) use ffi::{CallError, Client, Entry, MessageView, PartitionQueue, Place, give_large_blocks_back};
+pub(crate) use ffi::{CallError, Client, Entry, LastWords, MessageView, PartitionQueue, Place, give_large_blocks_back};
 pub use ffi::{Code, MessageBatch};
 pub use lookup::{OffsetLookup, OffsetOutcome, PartitionOffset, TopicAnswer};
 pub use params::{IsolationLevel, KafkaProperties, PropertyFault, QueueLimits};

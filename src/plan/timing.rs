@@ -72,6 +72,12 @@ impl Timing {
         by_wall_clock.min(interval.saturating_sub(since_last))
     }
 
+    /// The tick after the batch `last`: the next batch of a job whose windows still have something in them, however late it is.
+    #[must_use]
+    pub fn next_tick(&self, last: BatchTime) -> BatchTime {
+        BatchTime::from_ms(self.tick(last.as_ms()).saturating_add(self.interval_ms))
+    }
+
     /// How many ticks lie between two batches: they were merged into the later one.
     #[must_use]
     pub fn ticks_missed(&self, last: BatchTime, next: BatchTime) -> u64 {

@@ -6,7 +6,8 @@
 //! the ranges of one batch.
 //!
 //! Inside: a `slot` is one Kafka client, a `lane` is one partition as it is kept from batch to batch. `turns` says
-//! who is assigned where memory has no room for all, `stall` finds out why a range does not end, `errors` what a partition's error means.
+//! who is assigned where memory has no room for all, `stall` finds out why a range does not end, `errors` what a partition's error means;
+//! `rehearsal` finds the record batch that the process before died of.
 
 pub mod checksum;
 mod errors;
@@ -14,6 +15,7 @@ mod frontier;
 mod lane;
 mod rdd;
 mod reader;
+mod rehearsal;
 mod slot;
 #[cfg(test)]
 mod speed_tests;
@@ -22,3 +24,4 @@ mod turns;
 
 pub use rdd::KafkaRdd;
 pub use reader::{DirectReader, ReadRanges, ReaderSettings};
+pub use rehearsal::Rehearsed;

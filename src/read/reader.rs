@@ -76,8 +76,8 @@ struct Slots {
 /// finds its records prefetched. Different partitions may be read at the same time, each on the thread that calls.
 #[derive(Debug)]
 pub struct DirectReader {
-    settings: ReaderSettings,
-    clock: Arc<dyn Clock>,
+    pub(super) settings: ReaderSettings,
+    pub(super) clock: Arc<dyn Clock>,
     slots: RwLock<Slots>,
     lanes: RwLock<HashMap<TopicPartition, Arc<Mutex<Lane>>>>,
     /// One `prepare` at a time: it holds many lanes at once.

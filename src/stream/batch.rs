@@ -14,10 +14,10 @@ use crate::{
     plan::{Plan, PlannedRange},
     read::{DirectReader, KafkaRdd, ReadRanges},
     report::{OutputOperationInfo, Reporter},
-    transform::{BatchScope, Input, Output, Prepared, Runner, panicked},
+    transform::{BatchScope, Input, Output, Prepared, Remembers, Runner, panicked},
     types::{
-        BatchCommit, BatchInfo, ColumnShape, CommittedRange, Compute, Isolated, Isolating, LostRange, Offset,
-        OffsetRange, RangeCounts, Record, Task, TopicPartition,
+        BatchCommit, BatchInfo, BatchTime, ColumnShape, CommittedRange, Compute, Isolated, Isolating, LostRange,
+        Offset, OffsetRange, RangeCounts, Record, Task, TopicPartition,
     },
 };
 
@@ -28,6 +28,10 @@ pub(super) struct Workshop {
     pub(super) outputs: Vec<Output>,
     /// The columns of all output tables, in the order in which the store was given them.
     pub(super) tables: Vec<Vec<ColumnShape>>,
+    /// What windows remember.
+    pub(super) histories: Vec<Arc<dyn Remembers>>,
+    /// Where slides begin: milliseconds since 1970-01-01 UTC.
+    pub(super) zero_time_ms: i64,
     pub(super) keep_chunks: bool,
     pub(super) reporter: Reporter,
     pub(super) clock: Arc<dyn Clock>,
@@ -38,6 +42,8 @@ pub(super) struct Assignment {
     pub(super) batch: BatchInfo,
     pub(super) plan: Plan,
     pub(super) lost_ranges: Vec<LostRange>,
+    /// The name of the batch before it.
+    pub(super) last_time: Option<BatchTime>,
     /// Where every partition stood when the batch was planned.
     pub(super) places: BTreeMap<TopicPartition, Place>,
     pub(super) task: Task,
@@ -80,8 +86,9 @@ impl Workshop {
         let measured = Arc::clone(&assignment.measured);
         let records = Arc::new(KafkaRdd::new(measured as Arc<dyn ReadRanges>, Arc::clone(ranges), self.keep_chunks));
         let input = Input { records: Arc::clone(&records) as Arc<dyn Compute<Record>>, ranges: Arc::clone(ranges) };
-        let scope = if assignment.isolating { BatchScope::isolating } else { BatchScope::new };
-        let scope = scope(assignment.task.clone(), Arc::clone(&self.runner), vec![input]);
+        let scope = if assignment.isolating { BatchScope::isolating } else { BatchScope::on_grid };
+        let scope = scope(assignment.task.clone(), Arc::clone(&self.runner), vec![input], self.zero_time_ms);
+        self.remember(&scope)?;
         let mut operations = Vec::new();
         let (prepared, isolating) = self.prepare(&scope, &mut operations)?;
         // Offsets are committed for all records, so all of them must have been there, also where no output asked.
@@ -104,6 +111,19 @@ impl Workshop {
         Ok(Processed { commit, operations, scope })
     }
 
+    /// Lets windows see the batch. A panic in the driver-side part of the user's code fails it.
+    pub(super) fn remember(&self, scope: &BatchScope) -> Result<()> {
+        self.histories.iter().try_for_each(|history| {
+            let done = catch_unwind(AssertUnwindSafe(|| history.remember(scope)));
+            done.unwrap_or_else(|panic| Err(panicked(&*panic))).map_err(|error| error.at(Stage::Transform))
+        })
+    }
+
+    /// Whether a batch of that time must be run, also without any record.
+    pub(super) fn must_advance(&self, batch_time: BatchTime) -> bool {
+        self.histories.iter().any(|history| history.counts_at(batch_time.as_ms()))
+    }
+
     /// Whether the records can be found that the store refuses. With two outputs that could find theirs, a record that one
     /// of them refuses would keep its rows in the other's tables.
     pub(super) fn isolates(&self) -> bool {
@@ -119,8 +139,13 @@ impl Workshop {
         let (mut all, mut isolating) = (Prepared::default(), None);
         let mut first = 0;
         for (id, output) in self.outputs.iter().enumerate() {
+            let slide_ms = output.slide_ms();
             let Output::Transactional(output) = output else { continue };
             let end = first + output.tables().len();
+            if !scope.is_due(slide_ms) {
+                first = end;
+                continue;
+            }
             let columns = self.tables.get(first..end).unwrap_or_default();
             let prepared = self.operate(id, output.name(), scope, operations, || output.prepare(scope, columns))?;
             all.tables.extend(prepared.tables.into_iter().map(|mut rows| {
@@ -140,7 +165,11 @@ impl Workshop {
     /// Runs the side effects, in order of definition: after the batch before has committed, and before this one does.
     pub(super) fn run_side_effects(&self, processed: &mut Processed) -> Result<()> {
         for (id, output) in self.outputs.iter().enumerate() {
+            let slide_ms = output.slide_ms();
             let Output::SideEffect(output) = output else { continue };
+            if !processed.scope.is_due(slide_ms) {
+                continue;
+            }
             let scope = processed.scope.clone();
             self.operate(id, output.name(), &scope, &mut processed.operations, || output.run(&scope))?;
         }

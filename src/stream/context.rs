@@ -168,6 +168,7 @@ impl StreamingContextBuilder {
         let listeners = ListenerBus::new();
         let reporter = Reporter::with_listeners(&self.application, Arc::clone(&self.clock), listeners);
         let (stop, _) = watch::channel(false);
+        let graph = Graph::with_interval(self.stream.batch_interval);
         Ok(StreamingContext {
             application: self.application,
             stream: self.stream,
@@ -179,7 +180,7 @@ impl StreamingContextBuilder {
             runner: self.runner,
             clock: self.clock,
             reporter,
-            graph: Graph::default(),
+            graph,
             kafka: Mutex::new(None),
             stop,
             life: tokio::sync::Mutex::new(Life::NotStarted),
@@ -334,6 +335,7 @@ impl StreamingContext {
         if self.graph.outputs().is_empty() {
             return Err(Error::config("no output operation is registered, so there is nothing to run"));
         }
+        self.graph.check()?;
         Ok(Parts {
             application: self.application.clone(),
             kafka,

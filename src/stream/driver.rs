@@ -76,6 +76,8 @@ pub(super) struct Driver {
     /// Conflicts in a row.
     pub(super) conflicts: u32,
     pub(super) failures: FailureBudget,
+    /// Whether the process before died without a commit, so that the first batch is read once before it counts.
+    pub(super) rehearse: bool,
     /// When a stop was first seen to be asked for, in monotonic time.
     pub(super) stop_asked: OnceLock<Duration>,
 }
@@ -184,11 +186,18 @@ impl Driver {
         let (plan, lost_ranges) = self.plan(&answers)?;
         self.reporter.plan_completed(self.clock.monotonic().saturating_sub(started));
         self.report_positions(&answers);
-        let time = self.timing.batch_time(self.clock.now_ms(), self.last_time);
-        if !plan.moves() && lost_ranges.is_empty() {
+        let mut time = self.timing.batch_time(self.clock.now_ms(), self.last_time);
+        // Windows slide over every tick; once nothing is left in them, ticks may be skipped.
+        let next =
+            self.last_time.map(|last| self.timing.next_tick(last)).filter(|next| self.workshop.must_advance(*next));
+        time = next.unwrap_or(time);
+        if !plan.moves() && lost_ranges.is_empty() && next.is_none() {
             // The interval is over; the next one has another name.
             self.last_time = Some(time);
             return Ok(Turn::Nothing);
+        }
+        if std::mem::take(&mut self.rehearse) && self.rehearsed(&plan, stop).await?.is_none() {
+            return Ok(Turn::Abandoned);
         }
         let cut_short = plan.is_cut_by_memory();
         let (assignment, progress) = self.submit(plan, lost_ranges, time, (self.places.clone(), false));
@@ -317,8 +326,17 @@ impl Driver {
         let task = Task::new(batch.clone());
         let reader = Arc::clone(&self.workshop.reader) as Arc<dyn ReadRanges>;
         let measured = Arc::new(Measured::new(reader, &batch.ranges, self.stream.memory_max / BATCH_SHARE_MAX));
-        let assignment =
-            Assignment { batch, plan, lost_ranges, places, task, processing_started_ms: now_ms, measured, isolating };
+        let assignment = Assignment {
+            batch,
+            plan,
+            lost_ranges,
+            last_time: self.last_time,
+            places,
+            task,
+            processing_started_ms: now_ms,
+            measured,
+            isolating,
+        };
         (Arc::new(assignment), progress)
     }
 
@@ -491,7 +509,11 @@ impl Driver {
                 self.refused = Some(assignment);
                 Ok(())
             }
-            Ok(Settled::Conflict(positions)) => self.conflicted(progress, &positions),
+            Ok(Settled::Conflict(positions)) => {
+                // Its name is free again: windows need a batch of each.
+                self.last_time = assignment.last_time;
+                self.conflicted(progress, &positions)
+            }
         }
     }
 

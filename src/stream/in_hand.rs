@@ -1,6 +1,13 @@
 //! The batch in hand: reading, transforming and side effects, within the deadline, and within the grace once a stop is asked for.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::sync::watch;
 
@@ -12,6 +19,8 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
+    plan::{Plan, PlannedRange},
+    read::Rehearsed,
     types::BatchInfo,
 };
 
@@ -53,6 +62,32 @@ impl Driver {
             }
         };
         done.and_then(|processed| processed).map(Some)
+    }
+
+    /// Reads the first batch once before it counts, after a process that died without a commit: it may have died of a record
+    /// batch, and the next one would. `None` if a stop was asked for.
+    pub(super) async fn rehearsed(&self, plan: &Plan, stop: &mut watch::Receiver<bool>) -> Result<Option<()>> {
+        let of = |planned: &PlannedRange| Rehearsed { range: planned.range.clone(), latest: planned.latest };
+        let rehearsed: Vec<_> = plan.ranges.iter().map(of).collect();
+        tracing::warn!(
+            partitions = rehearsed.iter().filter(|rehearsed| !rehearsed.range.is_empty()).count(),
+            "the process before died and had committed nothing: the first batch is read once beforehand, partition by partition"
+        );
+        let stopped = Arc::new(AtomicBool::new(false));
+        let (reader, cancelled) = (Arc::clone(&self.workshop.reader), Arc::clone(&stopped));
+        let mut work = on_own_thread(move || reader.rehearse(&rehearsed, &|| cancelled.load(Ordering::Relaxed)));
+        let mut beat = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            tokio::select! {
+                done = &mut work => return done.and_then(|done| done).map(Some),
+                _ = beat.tick() => self.reporter.progress(),
+                () = asked_to_stop(stop) => {
+                    stopped.store(true, Ordering::Relaxed);
+                    let _ = tokio::time::timeout(STOP_TASKS, &mut work).await;
+                    return Ok(None);
+                }
+            }
+        }
     }
 
     fn over_deadline(&self, what: &str, batch: &BatchInfo) -> Error {

@@ -9,6 +9,7 @@
 //!
 //! [`StreamingContext`] is what a program holds. [`DirectStream`] says what to read. The loop itself is in `driver`, what
 //! happens before it in `start`, one batch's work in `batch`, its size in `measured` and its deadlines in `in_hand`, its commit in `pending`; `place` is where a partition stands,
+//! `remember` what windows know of committed batches,
 //! and every question to Kafka is in `inquiry`. `job` makes a job file a stream. `create_rdd`, `latest` and `verify` work
 //! outside of any stream.
 
@@ -25,6 +26,7 @@ mod latest;
 mod measured;
 mod pending;
 mod place;
+mod remember;
 mod start;
 mod verify;
 mod work;

@@ -73,14 +73,18 @@ pub(super) async fn start(parts: &Parts, stop: watch::Receiver<bool>) -> Result<
         runner: Arc::clone(&parts.runner),
         outputs: parts.graph.outputs(),
         tables: recovered.tables.iter().map(|table| table.columns.clone()).collect(),
+        histories: parts.graph.histories(),
+        zero_time_ms: recovered.zero_time_ms,
         keep_chunks: !parts.graph.reads_once(),
         reporter: reporter.clone(),
         clock: Arc::clone(&parts.clock),
     };
+    let workshop = Arc::new(workshop);
+    workshop.remember_past(parts, &recovered).await?;
     let driver = Driver {
         stream: parts.stream.clone(),
         on_data_loss: parts.kafka.on_data_loss,
-        workshop: Arc::new(workshop),
+        workshop,
         inquiry,
         committer: committer.clone(),
         reporter,
@@ -96,14 +100,15 @@ pub(super) async fn start(parts: &Parts, stop: watch::Receiver<bool>) -> Result<
         refused: None,
         conflicts: 0,
         failures: FailureBudget::new(&parts.stream),
+        rehearse: recovered.died_in_vain,
         stop_asked: OnceLock::new(),
     };
     Ok(Started { driver, committer })
 }
 
-/// Jobs with a rate limit keep the grid: a rate means offsets per interval.
+/// Jobs with a rate limit keep the grid: a rate means offsets per interval. Jobs with windows do: those slide over its ticks.
 fn on_grid(parts: &Parts) -> bool {
-    parts.stream.max_rate_per_partition.is_some()
+    parts.stream.max_rate_per_partition.is_some() || !parts.graph.histories().is_empty()
 }
 
 pub(super) fn kafka_properties(kafka: &config::KafkaConfig, application: &str) -> KafkaProperties {
@@ -144,6 +149,7 @@ fn store_settings(parts: &Parts, timing: &Timing, cluster_id: Option<String>) ->
     settings.unavailable_max = parts.stream.unavailable_max;
     settings.zero_time_ms = timing.zero_ms;
     settings.interval = parts.stream.batch_interval;
+    settings.interval_fixed = !parts.graph.histories().is_empty();
     settings.cluster_id = cluster_id;
     settings
 }

@@ -27,6 +27,8 @@ struct Node<T> {
     id: OperatorId,
     name: &'static str,
     graph: Graph,
+    /// How often there is an RDD, in milliseconds of batch time; `None`: with each batch.
+    slide_ms: Option<i64>,
     make: MakeRdd<T>,
     children: AtomicUsize,
 }
@@ -49,10 +51,30 @@ impl<T: Send + 'static> DStream<T> {
         name: &'static str,
         make: impl Fn(&BatchScope) -> Result<Rdd<T>> + Send + Sync + 'static,
     ) -> Self {
+        Self::every(graph, name, None, make)
+    }
+
+    /// A stream with an RDD every `slide_ms` only.
+    pub(crate) fn sliding(
+        graph: &Graph,
+        name: &'static str,
+        slide_ms: i64,
+        make: impl Fn(&BatchScope) -> Result<Rdd<T>> + Send + Sync + 'static,
+    ) -> Self {
+        Self::every(graph, name, Some(slide_ms), make)
+    }
+
+    fn every(
+        graph: &Graph,
+        name: &'static str,
+        slide_ms: Option<i64>,
+        make: impl Fn(&BatchScope) -> Result<Rdd<T>> + Send + Sync + 'static,
+    ) -> Self {
         let node = Node {
             id: graph.next_operator(),
             name,
             graph: graph.clone(),
+            slide_ms,
             make: Box::new(make),
             children: AtomicUsize::new(0),
         };
@@ -70,7 +92,42 @@ impl<T: Send + 'static> DStream<T> {
         make: impl Fn(Rdd<T>) -> Result<Rdd<U>> + Send + Sync + 'static,
     ) -> DStream<U> {
         let parent = self.used();
-        DStream::new(&self.node.graph, name, move |scope| make(parent.rdd(scope)?))
+        DStream::every(&self.node.graph, name, self.node.slide_ms, move |scope| make(parent.rdd(scope)?))
+    }
+
+    /// A stream that makes its RDD from those of this one and `others`, which must come as often: if they do not, the context
+    /// does not start.
+    pub(crate) fn derive_with<U: Send + 'static>(
+        &self,
+        name: &'static str,
+        others: &[Option<i64>],
+        make: impl Fn(&BatchScope, Rdd<T>) -> Result<Rdd<U>> + Send + Sync + 'static,
+    ) -> DStream<U> {
+        let ours = self.node.slide_ms;
+        if let Some(other) = others.iter().find(|other| **other != ours) {
+            self.graph().note_fault(format!(
+                "the streams of one operation must have the same slide duration operation={name} slide={} other={}",
+                slide_text(ours),
+                slide_text(*other)
+            ));
+        }
+        let parent = self.used();
+        DStream::every(&self.node.graph, name, ours, move |scope| make(scope, parent.rdd(scope)?))
+    }
+
+    /// How often there is an RDD, in milliseconds of batch time; `None`: with each batch.
+    pub(crate) fn slide_ms(&self) -> Option<i64> {
+        self.node.slide_ms
+    }
+
+    /// The same as a number: the batch interval where there is one with each batch.
+    pub(crate) fn every_ms(&self) -> i64 {
+        self.node.slide_ms.unwrap_or_else(|| self.graph().interval_ms())
+    }
+
+    /// Whether the batch has an RDD of this stream.
+    pub(crate) fn is_due(&self, scope: &BatchScope) -> bool {
+        scope.is_due(self.node.slide_ms)
     }
 
     /// A handle for a child or an output: the second one makes this stream a shared one.
@@ -91,4 +148,8 @@ impl<T: Send + 'static> DStream<T> {
     pub fn id(&self) -> OperatorId {
         self.node.id
     }
+}
+
+fn slide_text(slide_ms: Option<i64>) -> String {
+    slide_ms.map_or_else(|| "each batch".to_owned(), |slide_ms| format!("{slide_ms} ms"))
 }

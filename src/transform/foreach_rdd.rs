@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 
-use super::{BatchScope, DStream, Graph, Output, Prepared, Rdd, SideEffect, TransactionalOutput};
+use super::{BatchScope, DStream, Output, Prepared, Rdd, SideEffect, TransactionalOutput};
 use crate::{
     error::Result,
     types::{BatchTransaction, ColumnShape, TableSpec, TransactionCode},
@@ -13,6 +13,7 @@ use crate::{
 
 struct Effect<F> {
     name: &'static str,
+    slide_ms: Option<i64>,
     run: F,
 }
 
@@ -21,17 +22,23 @@ impl<F: Fn(&BatchScope) -> Result<()> + Send + Sync> SideEffect for Effect<F> {
         self.name
     }
 
+    fn slide_ms(&self) -> Option<i64> {
+        self.slide_ms
+    }
+
     fn run(&self, scope: &BatchScope) -> Result<()> {
         (self.run)(scope)
     }
 }
 
-pub(crate) fn add_side_effect(
-    graph: &Graph,
+/// Runs `run` whenever the batch has an RDD of `stream`.
+pub(crate) fn add_side_effect<T: Send + 'static>(
+    stream: &DStream<T>,
     name: &'static str,
     run: impl Fn(&BatchScope) -> Result<()> + Send + Sync + 'static,
 ) {
-    graph.add_output(Output::SideEffect(Arc::new(Effect { name, run })));
+    let effect = Effect { name, slide_ms: stream.slide_ms(), run };
+    stream.graph().add_output(Output::SideEffect(Arc::new(effect)));
 }
 
 struct InTransaction<T, F> {
@@ -78,6 +85,10 @@ where
         true
     }
 
+    fn slide_ms(&self) -> Option<i64> {
+        self.stream.slide_ms()
+    }
+
     fn prepare(&self, scope: &BatchScope, _tables: &[Vec<ColumnShape>]) -> Result<Prepared> {
         // Computed before the transaction is open: the owner's transaction stays as short as the user's SQL.
         let rdd = self.stream.rdd(scope)?.persist()?;
@@ -92,7 +103,7 @@ impl<T: Send + 'static> DStream<T> {
     /// For effects that are exactly once see [`foreach_rdd_in`](Self::foreach_rdd_in). Spark: `foreachRDD`.
     pub fn foreach_rdd(&self, function: impl Fn(&Rdd<T>) -> Result<()> + Send + Sync + 'static) {
         let stream = self.used();
-        add_side_effect(self.graph(), "foreach_rdd", move |scope| function(&stream.rdd(scope)?));
+        add_side_effect(self, "foreach_rdd", move |scope| function(&stream.rdd(scope)?));
     }
 }
 

@@ -3,11 +3,12 @@
 use std::{
     fmt,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
-use super::{BatchScope, OperatorId};
+use super::{BatchScope, OperatorId, history::Remembers};
 use crate::{
-    error::Result,
+    error::{Error, Result},
     types::{ColumnShape, DeadLetter, RecordRows, TableRows, TableSpec, TransactionCode},
 };
 
@@ -24,6 +25,11 @@ struct Inner {
     shared_operators: bool,
     inputs: usize,
     outputs: Vec<Output>,
+    histories: Vec<Arc<dyn Remembers>>,
+    /// The batch interval in milliseconds; 0 if none was told, which is taken for 1.
+    interval_ms: i64,
+    /// The first thing that is wrong with it.
+    fault: Option<String>,
 }
 
 /// An output operation of the job.
@@ -39,6 +45,17 @@ impl Clone for Output {
         match self {
             Self::Transactional(output) => Self::Transactional(Arc::clone(output)),
             Self::SideEffect(output) => Self::SideEffect(Arc::clone(output)),
+        }
+    }
+}
+
+impl Output {
+    /// How often it has something to do, in milliseconds of batch time; `None`: with each batch.
+    #[must_use]
+    pub fn slide_ms(&self) -> Option<i64> {
+        match self {
+            Self::Transactional(output) => output.slide_ms(),
+            Self::SideEffect(output) => output.slide_ms(),
         }
     }
 }
@@ -76,6 +93,11 @@ pub trait TransactionalOutput: Send + Sync {
     /// Whether it reads each partition once and to its end.
     fn reads_once(&self) -> bool;
 
+    /// How often it has something to do, in milliseconds of batch time; `None`: with each batch.
+    fn slide_ms(&self) -> Option<i64> {
+        None
+    }
+
     /// Whether its rows come from single records and a refused one may be left out: then it gives its
     /// [records](Prepared::isolating) instead of rows when a batch [is isolating](BatchScope::is_isolating).
     fn isolates(&self) -> bool {
@@ -94,6 +116,11 @@ pub trait TransactionalOutput: Send + Sync {
 pub trait SideEffect: Send + Sync {
     /// Its name in logs and events.
     fn name(&self) -> &str;
+
+    /// How often it has something to do, in milliseconds of batch time; `None`: with each batch.
+    fn slide_ms(&self) -> Option<i64> {
+        None
+    }
 
     /// Runs it.
     ///
@@ -123,6 +150,39 @@ impl Graph {
 
     pub(crate) fn note_shared_operator(&self) {
         self.with(|inner| inner.shared_operators = true);
+    }
+
+    /// A graph whose streams have a batch every so often.
+    pub(crate) fn with_interval(interval: Duration) -> Self {
+        let graph = Self::default();
+        graph.with(|inner| inner.interval_ms = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX));
+        graph
+    }
+
+    /// The batch interval in milliseconds, at least 1.
+    pub(crate) fn interval_ms(&self) -> i64 {
+        self.with(|inner| inner.interval_ms.max(1))
+    }
+
+    pub(crate) fn note_fault(&self, fault: String) {
+        self.with(|inner| _ = inner.fault.get_or_insert(fault));
+    }
+
+    /// The first thing that is wrong with the job as it was built.
+    ///
+    /// # Errors
+    /// [`Config`](crate::ErrorKind::Config).
+    pub(crate) fn check(&self) -> Result<()> {
+        self.with(|inner| inner.fault.clone()).map_or(Ok(()), |fault| Err(Error::config(fault)))
+    }
+
+    pub(crate) fn add_history(&self, history: Arc<dyn Remembers>) {
+        self.with(|inner| inner.histories.push(history));
+    }
+
+    /// What windows remember, in order of definition: a window over windows comes after those.
+    pub(crate) fn histories(&self) -> Vec<Arc<dyn Remembers>> {
+        self.with(|inner| inner.histories.clone())
     }
 
     pub(crate) fn add_output(&self, output: Output) {

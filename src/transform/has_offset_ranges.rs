@@ -107,7 +107,7 @@ impl DirectKafkaInputDStream {
     /// commit, at least once. Spark: `foreachRDD` with `HasOffsetRanges`.
     pub fn foreach_direct_rdd(&self, function: impl Fn(&DirectRdd) -> Result<()> + Send + Sync + 'static) {
         let (input, stream) = (self.input, self.stream.used());
-        super::foreach_rdd::add_side_effect(self.graph(), "foreach_direct_rdd", move |scope| {
+        super::foreach_rdd::add_side_effect(&self.stream, "foreach_direct_rdd", move |scope| {
             function(&Self::direct_rdd(input, &stream, scope)?)
         });
     }

@@ -14,6 +14,7 @@ mod flat_map;
 mod foreach_rdd;
 mod graph;
 mod has_offset_ranges;
+mod history;
 mod json;
 mod map;
 mod map_partitions;
@@ -30,17 +31,22 @@ mod table_rows;
 mod to_tables;
 mod transform_rdd;
 mod union;
+mod window;
+mod window_inverse;
 
 #[cfg(test)]
 mod speed_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod window_tests;
 
 pub use crate::config::{InputFormat, OnError};
 pub use dstream::{DStream, OperatorId};
 pub use emit_by_key::Emit;
 pub use graph::{Graph, Output, Prepared, SideEffect, TransactionalOutput};
 pub use has_offset_ranges::{DirectKafkaInputDStream, DirectRdd, HasOffsetRanges};
+pub use history::Remembers;
 pub use rdd::Rdd;
 pub use runner::{LocalRunner, Runner};
 pub(crate) use runner::{panic_text, panicked};

@@ -13,7 +13,7 @@ impl<T: Display + Send + 'static> DStream<T> {
     /// Spark: `print`.
     pub fn print(&self) {
         let stream = self.used();
-        add_side_effect(self.graph(), "print", move |scope| {
+        add_side_effect(self, "print", move |scope| {
             let shown = stream.rdd(scope)?.take(PRINTED_MAX + 1)?;
             let line = "-".repeat(43);
             let mut text = format!("{line}\nTime: {}\n{line}\n", scope.batch().batch_time);

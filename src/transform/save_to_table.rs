@@ -203,6 +203,10 @@ impl<T: TableRow + Send + 'static> TransactionalOutput for SaveToTable<T> {
         true
     }
 
+    fn slide_ms(&self) -> Option<i64> {
+        self.stream.slide_ms()
+    }
+
     fn prepare(&self, scope: &BatchScope, tables: &[Vec<ColumnShape>]) -> Result<Prepared> {
         let [spec] = &self.tables;
         let columns = tables.first().ok_or_else(|| Error::internal(format!("no column types table={}", spec.table)))?;

@@ -27,6 +27,7 @@ struct Inner {
     runner: Arc<dyn Runner>,
     inputs: Vec<Input>,
     isolating: bool,
+    zero_time_ms: i64,
     shuffles: AtomicUsize,
     generated: Mutex<HashMap<OperatorId, Box<dyn Any + Send + Sync>>>,
 }
@@ -44,18 +45,30 @@ impl BatchScope {
     /// The scope of one batch. `inputs` are the direct streams, in order of definition.
     #[must_use]
     pub fn new(task: Task, runner: Arc<dyn Runner>, inputs: Vec<Input>) -> Self {
-        Self::with(task, runner, inputs, false)
+        Self::with(task, runner, inputs, 0, false)
+    }
+
+    /// The same on the grid of a job: `zero_time_ms` is where its slides begin, in milliseconds since 1970-01-01 UTC.
+    #[must_use]
+    pub fn on_grid(task: Task, runner: Arc<dyn Runner>, inputs: Vec<Input>, zero_time_ms: i64) -> Self {
+        Self::with(task, runner, inputs, zero_time_ms, false)
     }
 
     /// The scope of a batch that is run again because the store refused rows: the output that can isolate them does.
     #[must_use]
-    pub fn isolating(task: Task, runner: Arc<dyn Runner>, inputs: Vec<Input>) -> Self {
-        Self::with(task, runner, inputs, true)
+    pub fn isolating(task: Task, runner: Arc<dyn Runner>, inputs: Vec<Input>, zero_time_ms: i64) -> Self {
+        Self::with(task, runner, inputs, zero_time_ms, true)
     }
 
-    fn with(task: Task, runner: Arc<dyn Runner>, inputs: Vec<Input>, isolating: bool) -> Self {
+    fn with(task: Task, runner: Arc<dyn Runner>, inputs: Vec<Input>, zero_time_ms: i64, isolating: bool) -> Self {
         let (shuffles, generated) = (AtomicUsize::new(0), Mutex::default());
-        Self { inner: Arc::new(Inner { task, runner, inputs, isolating, shuffles, generated }) }
+        Self { inner: Arc::new(Inner { task, runner, inputs, isolating, zero_time_ms, shuffles, generated }) }
+    }
+
+    /// Whether a slide of so many milliseconds ends with this batch. Every batch ends one of `None`.
+    pub(crate) fn is_due(&self, slide_ms: Option<i64>) -> bool {
+        let since = self.batch().batch_time.as_ms().saturating_sub(self.inner.zero_time_ms);
+        slide_ms.is_none_or(|slide_ms| since.rem_euclid(slide_ms.max(1)) == 0)
     }
 
     /// Whether the records that the store refuses are to be found.

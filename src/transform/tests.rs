@@ -35,7 +35,18 @@ impl Compute<Record> for MemoryTopic {
     }
 }
 
+/// A batch in memory.
+pub(super) struct Batch {
+    pub(super) task: Task,
+    pub(super) inputs: Vec<Input>,
+}
+
 pub(super) fn scope(partitions: &[&[&str]]) -> BatchScope {
+    let Batch { task, inputs } = batch(1, 1000, partitions);
+    BatchScope::new(task, Arc::new(LocalRunner::new(2)), inputs)
+}
+
+pub(super) fn batch(batch_seq: u64, time_ms: i64, partitions: &[&[&str]]) -> Batch {
     let mut ranges = Vec::new();
     let mut chunks = Vec::new();
     for (partition, values) in (0..).zip(partitions) {
@@ -50,9 +61,9 @@ pub(super) fn scope(partitions: &[&[&str]]) -> BatchScope {
         chunks.push(Arc::new(Chunk::Memory(MemoryChunk { topic_partition, records: records.collect() })));
     }
     let ranges: Arc<[OffsetRange]> = ranges.into();
-    let batch = BatchInfo { batch_seq: 1, batch_time: BatchTime::from_ms(1000), ranges: Arc::clone(&ranges) };
-    let input = Input { records: Arc::new(MemoryTopic { chunks }), ranges };
-    BatchScope::new(Task::new(batch), Arc::new(LocalRunner::new(2)), vec![input])
+    let batch = BatchInfo { batch_seq, batch_time: BatchTime::from_ms(time_ms), ranges: Arc::clone(&ranges) };
+    let inputs = vec![Input { records: Arc::new(MemoryTopic { chunks }), ranges }];
+    Batch { task: Task::new(batch), inputs }
 }
 
 fn texts(graph: &Graph) -> DStream<String> {

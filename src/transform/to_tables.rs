@@ -53,6 +53,10 @@ impl TransactionalOutput for RecordsToTables {
         true
     }
 
+    fn slide_ms(&self) -> Option<i64> {
+        self.stream.slide_ms()
+    }
+
     fn isolates(&self) -> bool {
         self.on_error == OnError::DeadLetter
     }

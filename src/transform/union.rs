@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::{DStream, Rdd};
 use crate::types::{Compute, Flow, ShuffleStage, Task};
 
-struct Union<T> {
-    parents: Vec<Arc<dyn Compute<T>>>,
+pub(super) struct Union<T> {
+    pub(super) parents: Vec<Arc<dyn Compute<T>>>,
 }
 
 impl<T: 'static> Compute<T> for Union<T> {
@@ -50,7 +50,6 @@ impl<T: Send + 'static> DStream<T> {
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
         let other = other.used();
-        let this = self.used();
-        Self::new(self.graph(), "union", move |scope| Ok(this.rdd(scope)?.union(&other.rdd(scope)?)))
+        self.derive_with("union", &[other.slide_ms()], move |scope, rdd| Ok(rdd.union(&other.rdd(scope)?)))
     }
 }

@@ -69,6 +69,22 @@ async fn exactly_once_sqlite() {
 }
 
 #[tokio::test]
+async fn windowed_counts() {
+    let (kafka, database) = (shared_kafka().await, fresh_database().await);
+    let topic = kafka.topic(2).await;
+    let orders =
+        |count: u32| (0..count).map(|n| record("order").key(format!("customer-{}", n % 3))).collect::<Vec<_>>();
+    kafka.produce(&topic, orders(30)).await;
+    let env = [("TOPIC", topic.as_str())];
+    assert!(run_example("windowed_counts", &kafka, &database, &env).await.starts_with("30 orders read"));
+    // Within two seconds or later: in any case it has read no order of the first run again for its own counts.
+    kafka.produce(&topic, orders(3)).await;
+    assert!(run_example("windowed_counts", &kafka, &database, &env).await.starts_with("3 orders read"));
+    let ranges = "SELECT CAST(sum(records) AS bigint) FROM directstream.batches";
+    assert_eq!(database.rows::<(i64,)>(ranges).await, [(33,)]);
+}
+
+#[tokio::test]
 async fn checkpoint_recovery() {
     let (kafka, database) = (shared_kafka().await, fresh_database().await);
     let topic = kafka.topic(2).await;

@@ -286,6 +286,9 @@ impl Chain {
         (self.number, self.checksum) = (delta.number, checksum);
         self.state.batch_seq = delta.batch_seq;
         self.state.last_batch_time_ms = delta.last_batch_time_ms;
+        if delta.entry.is_some() {
+            self.state.last_batch_epoch = Some(delta.epoch);
+        }
         self.state.seen_at_ms = delta.seen_at_ms;
         delta.positions.into_iter().for_each(|position| self.state.put(position));
         self.entries.extend(delta.entry);

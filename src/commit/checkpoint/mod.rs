@@ -260,6 +260,7 @@ impl Store for CheckpointStore {
         let state = self.session()?.state()?;
         Ok(Kept {
             last_batch_time: state.last_batch_time_ms.map(BatchTime::from_ms),
+            last_batch_epoch: state.last_batch_epoch,
             zero_time_ms: state.zero_time_ms.unwrap_or_default(),
             positions: state.positions.iter().map(state::Position::stored).collect::<Result<_>>()?,
         })

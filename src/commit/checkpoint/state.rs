@@ -30,6 +30,7 @@ pub(super) struct State {
     pub(super) seen_at_ms: Option<i64>,
     pub(super) batch_seq: u64,
     pub(super) last_batch_time_ms: Option<i64>,
+    pub(super) last_batch_epoch: Option<u64>,
     pub(super) zero_time_ms: Option<i64>,
     pub(super) interval_ms: Option<i64>,
     pub(super) fingerprint: Option<String>,

@@ -26,7 +26,7 @@ pub(super) use self::{
     tables::{Table, tables_of},
 };
 use super::{
-    ledger::signed,
+    ledger::{signed, unsigned},
     protocol::{Grounds, Judged, Look, Mark, Term},
     settings::{StoreSettings, StoredPosition, TableShape},
     store::{Blockable, Kept, Store, not_connected},
@@ -99,7 +99,9 @@ async fn prepare(connection: &mut PgConnection, settings: &StoreSettings) -> Res
 
 async fn kept(connection: &mut PgConnection, application: &str) -> Result<Kept> {
     const APPLICATION: &str = "SELECT (extract(epoch FROM last_batch_time) * 1000)::bigint, \
-         COALESCE((extract(epoch FROM zero_time) * 1000)::bigint, 0) FROM directstream.applications WHERE application = $1";
+         COALESCE((extract(epoch FROM zero_time) * 1000)::bigint, 0), (SELECT b.epoch FROM directstream.batches b \
+         WHERE b.application = a.application AND b.batch_seq = a.batch_seq) FROM directstream.applications a \
+         WHERE application = $1";
     const POSITIONS: &str = "SELECT topic, partition, until_offset, topic_id, leader_epoch FROM directstream.offsets \
          WHERE application = $1 ORDER BY topic COLLATE \"C\", partition";
     let what = "cannot read the stored positions";
@@ -107,6 +109,8 @@ async fn kept(connection: &mut PgConnection, application: &str) -> Result<Kept> 
     let row = answer(what, sqlx::query(APPLICATION).bind(application).fetch_one(&mut *connection)).await?;
     let last: Option<i64> = row.try_get(0).map_err(read)?;
     let zero_time_ms = row.try_get(1).map_err(read)?;
+    let last_batch_epoch: Option<i64> = row.try_get(2).map_err(read)?;
+    let last_batch_epoch = last_batch_epoch.map(|epoch| unsigned("epoch", epoch)).transpose()?;
     let rows = answer(what, sqlx::query(POSITIONS).bind(application).fetch_all(connection)).await?;
     let mut positions = Vec::with_capacity(rows.len());
     for row in rows {
@@ -120,7 +124,7 @@ async fn kept(connection: &mut PgConnection, application: &str) -> Result<Kept> 
             leader_epoch: row.try_get(4).map_err(read)?,
         });
     }
-    Ok(Kept { last_batch_time: last.map(BatchTime::from_ms), zero_time_ms, positions })
+    Ok(Kept { last_batch_time: last.map(BatchTime::from_ms), last_batch_epoch, zero_time_ms, positions })
 }
 
 async fn lock(connection: &mut PgConnection, settings: &StoreSettings, term: Term) -> Result<bool> {

@@ -334,8 +334,9 @@ impl Store for SqliteStore {
     }
 
     async fn kept(&mut self) -> Result<Kept> {
-        const APPLICATION: &str =
-            "SELECT last_batch_time, zero_time FROM directstream_applications WHERE application = $1";
+        const APPLICATION: &str = "SELECT last_batch_time, zero_time, (SELECT b.epoch FROM directstream_batches b \
+             WHERE b.application = a.application AND b.batch_seq = a.batch_seq) \
+             FROM directstream_applications a WHERE application = $1";
         const POSITIONS: &str = "SELECT topic, partition, until_offset, topic_id, leader_epoch FROM directstream_offsets \
              WHERE application = $1 ORDER BY topic, partition";
         let application = self.settings.application.clone();
@@ -343,6 +344,7 @@ impl Store for SqliteStore {
         let row = sqlx::query(APPLICATION).bind(&application).fetch_one(self.session()?).await.map_err(read)?;
         let last: Option<String> = row.try_get(0).map_err(read)?;
         let zero: Option<String> = row.try_get(1).map_err(read)?;
+        let last_batch_epoch: Option<i64> = row.try_get(2).map_err(read)?;
         let rows = sqlx::query(POSITIONS).bind(&application).fetch_all(self.session()?).await.map_err(read)?;
         let mut positions = Vec::with_capacity(rows.len());
         for row in rows {
@@ -359,6 +361,7 @@ impl Store for SqliteStore {
         let last_batch_time = last.map(|text| time_ms("last_batch_time", &text).map(BatchTime::from_ms));
         Ok(Kept {
             last_batch_time: last_batch_time.transpose()?,
+            last_batch_epoch: last_batch_epoch.map(|epoch| unsigned("epoch", epoch)).transpose()?,
             zero_time_ms: zero.map(|text| time_ms("zero_time", &text)).transpose()?.unwrap_or_default(),
             positions,
         })

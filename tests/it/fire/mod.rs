@@ -3,10 +3,12 @@
 //! console consumer gives.
 
 mod budget;
+mod damaged;
 mod field;
 mod files;
 mod healthy;
 mod promotion;
 mod storm;
 mod sweep;
+mod windows;
 mod zombies;

@@ -100,6 +100,12 @@ impl Running {
         }
     }
 
+    /// Waits for its end: the signal that ended it, if one did.
+    pub(crate) async fn signal(mut self) -> Option<i32> {
+        let status = wait_for("the program ends", LIMIT, async || self.child.try_wait().unwrap()).await;
+        std::os::unix::process::ExitStatusExt::signal(&status)
+    }
+
     /// Waits for its end: its exit code, and what it said.
     pub(crate) async fn ended(mut self) -> (i32, String) {
         let status = wait_for("the program ends", LIMIT, async || self.child.try_wait().unwrap()).await;

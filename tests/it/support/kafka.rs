@@ -1,6 +1,7 @@
 //! A broker to test against: topics, records, and an independent recount.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -250,9 +251,20 @@ impl Kafka {
         spawn_blocking(move || send_all(&producer, &topic, &records)).await.unwrap()
     }
 
-    /// One transaction after the other by one transactional producer; where the records came to lie.
+    /// One transaction after the other by one transactional producer; where the records came to lie. Waits until readers may see
+    /// the last one: its marker may come a moment later than the answer.
     pub(crate) async fn transactions(&self, topic: &str, transactions: Vec<(End, Vec<Record>)>) -> Vec<Vec<Place>> {
-        let (producer, topic) = (self.producer(Some(&unique("tx"))), topic.to_owned());
+        let places = self.transact(topic.to_owned(), transactions).await;
+        let last: BTreeMap<i32, i64> = places.iter().flatten().copied().collect();
+        for (partition, last) in last {
+            let ended = async || self.offsets(topic, partition).await.1 > last + 1;
+            wait_until("the marker is written", LIMIT, ended).await;
+        }
+        places
+    }
+
+    async fn transact(&self, topic: String, transactions: Vec<(End, Vec<Record>)>) -> Vec<Vec<Place>> {
+        let producer = self.producer(Some(&unique("tx")));
         spawn_blocking(move || {
             producer.init_transactions(LIMIT).unwrap();
             let transact = |(end, records): (End, Vec<Record>)| {

@@ -19,6 +19,7 @@ pub(crate) mod server;
 mod sweep;
 mod wait;
 
+pub(crate) use console::Seen;
 pub(crate) use cutter::{Cutter, Fault};
 pub(crate) use example::{example_names, example_program, run_example};
 pub(crate) use image::{Image, kafka, postgres};
