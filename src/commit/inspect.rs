@@ -116,7 +116,7 @@ pub struct LedgerLetters {
 #[derive(Debug)]
 pub struct Inspector {
     pub(super) connection: Link,
-    application: String,
+    pub(super) application: String,
 }
 
 type ApplicationRow = (

@@ -13,6 +13,7 @@
 //! * `isolate`: which records of a refused batch the database does not take;
 //! * `migrate` and `schema`: the store's own tables; `inspect`: reading them from outside; `letters`: dead letters from
 //!   outside;
+//! * `state`: the stored state of state operators, for a start;
 //! * `comparison`: the output tables beside what the records make of them;
 //! * `settings`: what goes in and comes out; `identity`, `outputs`, `ledger`: what the stores check and write alike;
 //! * `owner_file`: how an owner is known to be alive where the store is a file or a folder.
@@ -35,6 +36,7 @@ mod schema;
 mod settings;
 mod shell;
 mod sqlite;
+mod state;
 mod statements;
 mod store;
 

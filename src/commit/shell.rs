@@ -447,6 +447,7 @@ fn letters_alone(batch: &mut BatchCommit) -> BatchCommit {
         tables: Vec::new(),
         dead_letters: std::mem::take(&mut batch.dead_letters),
         lost_ranges: Vec::new(),
+        state: Vec::new(),
         user_code: Vec::new(),
         isolating: None,
         processing_started_ms: batch.processing_started_ms,

@@ -14,10 +14,10 @@ use crate::{
     plan::{Plan, PlannedRange},
     read::{DirectReader, KafkaRdd, ReadRanges},
     report::{OutputOperationInfo, Reporter},
-    transform::{BatchScope, Input, Output, Prepared, Remembers, Runner, panicked},
+    transform::{BatchScope, Input, KeepsState, Output, Prepared, Remembers, Runner, panicked},
     types::{
         BatchCommit, BatchInfo, BatchTime, ColumnShape, CommittedRange, Compute, Isolated, Isolating, LostRange,
-        Offset, OffsetRange, RangeCounts, Record, Task, TopicPartition,
+        Offset, OffsetRange, RangeCounts, Record, StateSegment, Task, TopicPartition,
     },
 };
 
@@ -30,6 +30,8 @@ pub(super) struct Workshop {
     pub(super) tables: Vec<Vec<ColumnShape>>,
     /// What windows remember.
     pub(super) histories: Vec<Arc<dyn Remembers>>,
+    /// The state operators.
+    pub(super) states: Vec<Arc<dyn KeepsState>>,
     /// Where slides begin: milliseconds since 1970-01-01 UTC.
     pub(super) zero_time_ms: i64,
     pub(super) keep_chunks: bool,
@@ -89,6 +91,7 @@ impl Workshop {
         let scope = if assignment.isolating { BatchScope::isolating } else { BatchScope::on_grid };
         let scope = scope(assignment.task.clone(), Arc::clone(&self.runner), vec![input], self.zero_time_ms);
         self.remember(&scope)?;
+        let state = self.advance_states(&scope)?;
         let mut operations = Vec::new();
         let (prepared, isolating) = self.prepare(&scope, &mut operations)?;
         // Offsets are committed for all records, so all of them must have been there, also where no output asked.
@@ -105,6 +108,7 @@ impl Workshop {
             isolating,
             dead_letters: prepared.dead_letters,
             lost_ranges: assignment.lost_ranges.clone(),
+            state,
             user_code: prepared.user_code,
             processing_started_ms: assignment.processing_started_ms,
         };
@@ -119,9 +123,25 @@ impl Workshop {
         })
     }
 
-    /// Whether a batch of that time must be run, also without any record.
+    /// Lets the state operators, which may build on windows and on each other, take the batch in; what of it is to be stored.
+    fn advance_states(&self, scope: &BatchScope) -> Result<Vec<StateSegment>> {
+        let mut segments = Vec::new();
+        for state in &self.states {
+            let done = catch_unwind(AssertUnwindSafe(|| state.advance(scope)));
+            let done = done.unwrap_or_else(|panic| Err(panicked(&*panic)));
+            segments.extend(done.map_err(|error| error.at(Stage::Transform))?);
+        }
+        Ok(segments)
+    }
+
+    /// Whether a batch of that time must be run for windows, also without any record.
     pub(super) fn must_advance(&self, batch_time: BatchTime) -> bool {
         self.histories.iter().any(|history| history.counts_at(batch_time.as_ms()))
+    }
+
+    /// Whether a batch of that time must be run for state, also without any record, after batch `last`.
+    pub(super) fn is_due(&self, last: u64, batch_time: BatchTime) -> bool {
+        self.states.iter().any(|state| state.is_due(last, batch_time.as_ms()))
     }
 
     /// Whether the records can be found that the store refuses. With two outputs that could find theirs, a record that one

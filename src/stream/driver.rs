@@ -191,7 +191,8 @@ impl Driver {
         let next =
             self.last_time.map(|last| self.timing.next_tick(last)).filter(|next| self.workshop.must_advance(*next));
         time = next.unwrap_or(time);
-        if !plan.moves() && lost_ranges.is_empty() && next.is_none() {
+        let due = next.is_some() || self.workshop.is_due(self.batch_seq, time);
+        if !plan.moves() && lost_ranges.is_empty() && !due {
             // The interval is over; the next one has another name.
             self.last_time = Some(time);
             return Ok(Turn::Nothing);

@@ -27,6 +27,7 @@ mod measured;
 mod pending;
 mod place;
 mod remember;
+mod restore;
 mod start;
 mod verify;
 mod work;

@@ -74,12 +74,14 @@ pub(super) async fn start(parts: &Parts, stop: watch::Receiver<bool>) -> Result<
         outputs: parts.graph.outputs(),
         tables: recovered.tables.iter().map(|table| table.columns.clone()).collect(),
         histories: parts.graph.histories(),
+        states: parts.graph.states(),
         zero_time_ms: recovered.zero_time_ms,
         keep_chunks: !parts.graph.reads_once(),
         reporter: reporter.clone(),
         clock: Arc::clone(&parts.clock),
     };
     let workshop = Arc::new(workshop);
+    workshop.restore_state(parts, &recovered).await?;
     workshop.remember_past(parts, &recovered).await?;
     let driver = Driver {
         stream: parts.stream.clone(),
@@ -106,9 +108,15 @@ pub(super) async fn start(parts: &Parts, stop: watch::Receiver<bool>) -> Result<
     Ok(Started { driver, committer })
 }
 
-/// Jobs with a rate limit keep the grid: a rate means offsets per interval. Jobs with windows do: those slide over its ticks.
+/// Jobs with a rate limit keep the grid: a rate means offsets per interval. Jobs with windows or state do: those slide over its
+/// ticks, or are told with them.
 fn on_grid(parts: &Parts) -> bool {
-    parts.stream.max_rate_per_partition.is_some() || !parts.graph.histories().is_empty()
+    parts.stream.max_rate_per_partition.is_some() || looks_back(parts)
+}
+
+/// Whether the job has windows or state: its batch interval is part of what they mean.
+fn looks_back(parts: &Parts) -> bool {
+    !parts.graph.histories().is_empty() || !parts.graph.states().is_empty()
 }
 
 pub(super) fn kafka_properties(kafka: &config::KafkaConfig, application: &str) -> KafkaProperties {
@@ -128,10 +136,16 @@ fn tables(outputs: &[Output]) -> Vec<TableSpec> {
 
 /// A checkpoint folder takes no part in an output's transaction: said before anything is connected.
 fn refuse_tables_without_a_database(parts: &Parts) -> Result<()> {
+    let folder = parts.store.url.kind() == config::StoreKind::Checkpoint;
+    if folder && !parts.graph.states().is_empty() {
+        return Err(Error::config(
+            "a checkpoint folder keeps no state of update_state_by_key and map_with_state yet: use a postgres: or sqlite: store",
+        ));
+    }
     let outputs = parts.graph.outputs();
     let needs_tables = outputs.iter().find(|output| matches!(output, Output::Transactional(_)));
     match needs_tables {
-        Some(output) if parts.store.url.kind() == config::StoreKind::Checkpoint => Err(Error::config(format!(
+        Some(output) if folder => Err(Error::config(format!(
             "a checkpoint folder keeps offsets and has no tables: use foreach_rdd with an effect that may happen twice, or a \
              postgres: or sqlite: store output={output:?}"
         ))),
@@ -149,7 +163,8 @@ fn store_settings(parts: &Parts, timing: &Timing, cluster_id: Option<String>) ->
     settings.unavailable_max = parts.stream.unavailable_max;
     settings.zero_time_ms = timing.zero_ms;
     settings.interval = parts.stream.batch_interval;
-    settings.interval_fixed = !parts.graph.histories().is_empty();
+    settings.interval_fixed = looks_back(parts);
+    settings.fingerprint = parts.graph.fingerprint();
     settings.cluster_id = cluster_id;
     settings
 }

@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -31,6 +31,8 @@ struct Node<T> {
     slide_ms: Option<i64>,
     make: MakeRdd<T>,
     children: AtomicUsize,
+    /// Whether its elements depend on state, and so on all batches before.
+    stateful: AtomicBool,
 }
 
 impl<T> Clone for DStream<T> {
@@ -64,6 +66,18 @@ impl<T: Send + 'static> DStream<T> {
         Self::every(graph, name, Some(slide_ms), make)
     }
 
+    /// A stream whose RDD is made from state, as often as `slide_ms` says.
+    pub(super) fn stateful(
+        graph: &Graph,
+        name: &'static str,
+        slide_ms: Option<i64>,
+        make: impl Fn(&BatchScope) -> Result<Rdd<T>> + Send + Sync + 'static,
+    ) -> Self {
+        let stream = Self::every(graph, name, slide_ms, make);
+        stream.depends_on_state(true);
+        stream
+    }
+
     fn every(
         graph: &Graph,
         name: &'static str,
@@ -77,6 +91,7 @@ impl<T: Send + 'static> DStream<T> {
             slide_ms,
             make: Box::new(make),
             children: AtomicUsize::new(0),
+            stateful: AtomicBool::new(false),
         };
         Self { node: Arc::new(node) }
     }
@@ -92,7 +107,9 @@ impl<T: Send + 'static> DStream<T> {
         make: impl Fn(Rdd<T>) -> Result<Rdd<U>> + Send + Sync + 'static,
     ) -> DStream<U> {
         let parent = self.used();
-        DStream::every(&self.node.graph, name, self.node.slide_ms, move |scope| make(parent.rdd(scope)?))
+        let child = DStream::every(&self.node.graph, name, self.node.slide_ms, move |scope| make(parent.rdd(scope)?));
+        child.depends_on_state(self.is_stateful());
+        child
     }
 
     /// A stream that makes its RDD from those of this one and `others`, which must come as often: if they do not, the context
@@ -112,7 +129,9 @@ impl<T: Send + 'static> DStream<T> {
             ));
         }
         let parent = self.used();
-        DStream::every(&self.node.graph, name, ours, move |scope| make(scope, parent.rdd(scope)?))
+        let child = DStream::every(&self.node.graph, name, ours, move |scope| make(scope, parent.rdd(scope)?));
+        child.depends_on_state(self.is_stateful());
+        child
     }
 
     /// How often there is an RDD, in milliseconds of batch time; `None`: with each batch.
@@ -123,6 +142,16 @@ impl<T: Send + 'static> DStream<T> {
     /// The same as a number: the batch interval where there is one with each batch.
     pub(crate) fn every_ms(&self) -> i64 {
         self.node.slide_ms.unwrap_or_else(|| self.graph().interval_ms())
+    }
+
+    /// Says that it depends on state as well, if `stateful`.
+    pub(super) fn depends_on_state(&self, stateful: bool) {
+        self.node.stateful.fetch_or(stateful, Ordering::Relaxed);
+    }
+
+    /// Whether its elements depend on state: then a past batch of it cannot be made again from its records.
+    pub(super) fn is_stateful(&self) -> bool {
+        self.node.stateful.load(Ordering::Relaxed)
     }
 
     /// Whether the batch has an RDD of this stream.

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{BatchScope, OperatorId, history::Remembers};
+use super::{BatchScope, OperatorId, history::Remembers, keyed_state::KeepsState};
 use crate::{
     error::{Error, Result},
     types::{ColumnShape, DeadLetter, RecordRows, TableRows, TableSpec, TransactionCode},
@@ -26,6 +26,7 @@ struct Inner {
     inputs: usize,
     outputs: Vec<Output>,
     histories: Vec<Arc<dyn Remembers>>,
+    states: Vec<Arc<dyn KeepsState>>,
     /// The batch interval in milliseconds; 0 if none was told, which is taken for 1.
     interval_ms: i64,
     /// The first thing that is wrong with it.
@@ -183,6 +184,27 @@ impl Graph {
     /// What windows remember, in order of definition: a window over windows comes after those.
     pub(crate) fn histories(&self) -> Vec<Arc<dyn Remembers>> {
         self.with(|inner| inner.histories.clone())
+    }
+
+    /// Adds the state operator that `make` makes of its number, which counts from 1 in order of definition.
+    pub(super) fn add_state<S: KeepsState + 'static>(&self, make: impl FnOnce(u32) -> S) -> Arc<S> {
+        self.with(|inner| {
+            let state = Arc::new(make(u32::try_from(inner.states.len()).unwrap_or(u32::MAX).saturating_add(1)));
+            inner.states.push(Arc::clone(&state) as Arc<dyn KeepsState>);
+            state
+        })
+    }
+
+    /// The state operators, in order of definition: state of state comes after it.
+    pub(crate) fn states(&self) -> Vec<Arc<dyn KeepsState>> {
+        self.with(|inner| inner.states.clone())
+    }
+
+    /// What stored state belongs to: the state operators in order of definition. Empty if there are none.
+    pub(crate) fn fingerprint(&self) -> String {
+        let states = self.states();
+        let operators = (1..).zip(&states).map(|(number, state)| format!("{number} {}", state.fingerprint()));
+        operators.collect::<Vec<_>>().join("; ")
     }
 
     pub(crate) fn add_output(&self, output: Output) {

@@ -50,6 +50,12 @@ impl<T> Clone for Remembered<T> {
 impl<T: Clone + Send + Sync + 'static> History<T> {
     /// Remembers `parent` for `remembered_ms`; its elements count for `counts_ms`.
     pub(super) fn of(parent: &DStream<T>, remembered_ms: i64, counts_ms: i64) -> Arc<Self> {
+        if parent.is_stateful() {
+            // At start windows read past batches again; the state that those were made with is gone by then.
+            let fault =
+                "a window cannot look back on state: put the window before update_state_by_key or map_with_state";
+            parent.graph().note_fault(fault.to_owned());
+        }
         let history =
             Arc::new(Self { parent: parent.used(), remembered_ms, counts_ms, batches: Mutex::new(VecDeque::new()) });
         parent.graph().add_history(Arc::clone(&history) as Arc<dyn Remembers>);

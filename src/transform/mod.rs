@@ -16,8 +16,10 @@ mod graph;
 mod has_offset_ranges;
 mod history;
 mod json;
+mod keyed_state;
 mod map;
 mod map_partitions;
+mod map_with_state;
 mod parallelize;
 mod print;
 mod rdd;
@@ -27,15 +29,19 @@ mod runner;
 mod save_to_table;
 mod scope;
 mod shuffle;
+mod state_segment;
 mod table_rows;
 mod to_tables;
 mod transform_rdd;
 mod union;
+mod update_state_by_key;
 mod window;
 mod window_inverse;
 
 #[cfg(test)]
 mod speed_tests;
+#[cfg(test)]
+mod state_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -47,6 +53,8 @@ pub use emit_by_key::Emit;
 pub use graph::{Graph, Output, Prepared, SideEffect, TransactionalOutput};
 pub use has_offset_ranges::{DirectKafkaInputDStream, DirectRdd, HasOffsetRanges};
 pub use history::Remembers;
+pub use keyed_state::{KeepsState, StateKey, StateValue};
+pub use map_with_state::{MapWithStateDStream, State, StateSpec};
 pub use rdd::Rdd;
 pub use runner::{LocalRunner, Runner};
 pub(crate) use runner::{panic_text, panicked};

@@ -18,6 +18,11 @@ use crate::{
 /// The seed of every shuffle: the same key goes to the same partition in every run.
 const SEED: u64 = 0x6469_7265_6374;
 
+/// The partition, of so many, that a key belongs to.
+pub(super) fn partition_of(key: &impl Hash, partitions: usize) -> usize {
+    reducer_of(FixedState::with_seed(SEED).hash_one(key), partitions)
+}
+
 /// Pairs by key, each key once.
 pub(crate) struct Combined<K, V> {
     hasher: FixedState,

@@ -49,7 +49,9 @@ impl<T: Send + 'static> DStream<T> {
     /// ```
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
-        let other = other.used();
-        self.derive_with("union", &[other.slide_ms()], move |scope, rdd| Ok(rdd.union(&other.rdd(scope)?)))
+        let (other, stateful) = (other.used(), other.is_stateful());
+        let union = self.derive_with("union", &[other.slide_ms()], move |scope, rdd| Ok(rdd.union(&other.rdd(scope)?)));
+        union.depends_on_state(stateful);
+        union
     }
 }

@@ -7,6 +7,7 @@ mod output;
 mod rdd;
 mod record;
 pub(crate) mod rows;
+mod state;
 pub(crate) mod table;
 mod topic_partition;
 mod transaction;
@@ -21,6 +22,7 @@ pub use output::{
 pub use rdd::{Compute, Flow, ShuffleStage, Stop, Task};
 pub use record::{Chunk, Headers, MemoryChunk, MemoryRecord, Record, Timestamp};
 pub use rows::{EncodedRows, Field, Refusal, RowReader, RowWriter};
+pub use state::{SegmentKind, StateSegment};
 pub use table::{Column, ColumnShape, ColumnSource, ColumnType, Merge, TableName, TableSpec, Value, WriteMode};
 pub use topic_partition::{TopicId, TopicPartition};
 pub use transaction::{BatchTransaction, Cell, TransactionCode, TransactionSql};

@@ -2,7 +2,7 @@
 
 use std::{fmt, ops::Range};
 
-use super::{BatchTime, EncodedRows, Offset, OffsetRange, TopicId, TopicPartition};
+use super::{BatchTime, EncodedRows, Offset, OffsetRange, StateSegment, TopicId, TopicPartition};
 use crate::{error::Result, types::transaction::TransactionCode};
 
 /// What reading one range found. `records + gaps` is the range's offset count: the driver checks it before it commits.
@@ -187,7 +187,7 @@ pub struct Isolated {
     pub dead_letters: u64,
 }
 
-/// Everything that one batch commits, in one transaction: results, dead letters, lost ranges, the ledger row, offsets.
+/// Everything that one batch commits, in one transaction: results, state, dead letters, lost ranges, the ledger row, offsets.
 #[derive(Debug)]
 pub struct BatchCommit {
     /// The batch's number: the stored one plus one.
@@ -204,6 +204,8 @@ pub struct BatchCommit {
     pub dead_letters: Vec<DeadLetter>,
     /// Skipped offsets.
     pub lost_ranges: Vec<LostRange>,
+    /// What the state operators changed: a segment of each of their partitions.
+    pub state: Vec<StateSegment>,
     /// The user's own SQL, run after the table rows, in order of definition.
     pub user_code: Vec<Box<dyn TransactionCode>>,
     /// When processing started, for the ledger: milliseconds since 1970-01-01 UTC.

@@ -85,6 +85,26 @@ async fn windowed_counts() {
 }
 
 #[tokio::test]
+async fn running_totals() {
+    let (kafka, database) = (shared_kafka().await, fresh_database().await);
+    let topic = kafka.topic(2).await;
+    let orders =
+        |count: i64| (0..count).map(|n| record(n.to_string()).key(format!("customer-{}", n % 3))).collect::<Vec<_>>();
+    kafka.produce(&topic, orders(30)).await;
+    let env = [("TOPIC", topic.as_str())];
+    assert!(run_example("running_totals", &kafka, &database, &env).await.starts_with("30 orders read"));
+    kafka.produce(&topic, orders(3)).await;
+    assert!(run_example("running_totals", &kafka, &database, &env).await.starts_with("3 orders read"));
+    let rows = "SELECT customer, orders, total FROM running_totals WHERE NOT away AND orders IN (1, 10)";
+    let rows = database.rows::<(String, i64, i64)>(rows).await;
+    // The sums of 0 to 29 by customer. Whoever was away for longer than two seconds since begins anew.
+    for (customer, total) in [("customer-0", 135), ("customer-1", 145), ("customer-2", 155)] {
+        assert!(rows.contains(&(customer.to_owned(), 10, total)), "{rows:?}");
+    }
+    assert_eq!(database.count("running_totals WHERE NOT away").await, 33);
+}
+
+#[tokio::test]
 async fn checkpoint_recovery() {
     let (kafka, database) = (shared_kafka().await, fresh_database().await);
     let topic = kafka.topic(2).await;

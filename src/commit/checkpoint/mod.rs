@@ -286,6 +286,9 @@ impl Store for CheckpointStore {
 
     async fn write(&mut self, batch: &mut BatchCommit) -> Result<()> {
         let rows = batch.tables.iter().any(|table| !table.chunks.is_empty());
+        if !batch.state.is_empty() {
+            return Err(Error::config("a checkpoint folder keeps no state yet: use a postgres: or sqlite: store"));
+        }
         if rows || batch.isolating.is_some() || !batch.user_code.is_empty() { Err(no_tables()) } else { Ok(()) }
     }
 

@@ -50,6 +50,7 @@ fn batch(seq: u64) -> BatchCommit {
         isolating: None,
         dead_letters: Vec::new(),
         lost_ranges: Vec::new(),
+        state: Vec::new(),
         user_code: Vec::new(),
         processing_started_ms: NOW_MS,
     }

@@ -14,7 +14,10 @@ use super::{
 use crate::{
     error::{Error, Result},
     failpoint,
-    types::{BatchCommit, CommittedRange, DeadLetter, EncodedRows, TableRows, TopicId, TopicPartition, rows::rfc3339},
+    types::{
+        BatchCommit, CommittedRange, DeadLetter, EncodedRows, SegmentKind, StateSegment, TableRows, TopicId,
+        TopicPartition, rows::rfc3339,
+    },
 };
 
 /// The start of a binary COPY: signature, flags, length of the extension. <https://www.postgresql.org/docs/15/sql-copy.html>
@@ -25,6 +28,8 @@ const COPY_PART_BYTES: usize = 256 * 1024;
 /// Dead letters per statement, by number and by bytes.
 const DEAD_LETTERS_PER_STATEMENT: usize = 1_000;
 const DEAD_LETTER_BYTES_PER_STATEMENT: usize = 8 * 1024 * 1024;
+/// Segments of state per statement, by bytes.
+const STATE_BYTES_PER_STATEMENT: usize = 8 * 1024 * 1024;
 
 /// Writes the rows of one table.
 pub(super) async fn rows(connection: &mut PgConnection, table: &Table, rows: &TableRows) -> Result<()> {
@@ -124,6 +129,54 @@ async fn some_dead_letters(
         .bind(letters.iter().map(time).collect::<Vec<_>>())
         .bind(letters.iter().map(|letter| letter.timestamp_ms).collect::<Vec<_>>());
     long_answer("cannot write the dead letters", insert.execute(connection)).await.map(drop)
+}
+
+/// Writes what the state operators changed, and takes away what a new base stands for.
+pub(super) async fn state(connection: &mut PgConnection, application: &str, batch: &BatchCommit) -> Result<()> {
+    const FORGET: &str = "DELETE FROM directstream.state stored USING unnest($2::integer[], $3::integer[]) \
+         gone(operator, partition) WHERE stored.application = $1 AND stored.operator = gone.operator \
+         AND stored.partition = gone.partition";
+    let what = "cannot write the state";
+    let bases = || batch.state.iter().filter(|segment| segment.kind == SegmentKind::Base);
+    if bases().next().is_some() {
+        let forget = sqlx::query(FORGET)
+            .bind(application)
+            .bind(bases().map(|base| number(base.operator)).collect::<Vec<_>>())
+            .bind(bases().map(|base| number(base.partition)).collect::<Vec<_>>());
+        long_answer(what, forget.execute(&mut *connection)).await?;
+    }
+    let mut rest = batch.state.as_slice();
+    while !rest.is_empty() {
+        let mut bytes = 0;
+        let fits = |segment: &&StateSegment| {
+            bytes += segment.data.len();
+            bytes <= STATE_BYTES_PER_STATEMENT
+        };
+        // At least one, however large.
+        let (now, later) = rest.split_at(rest.iter().take_while(fits).count().max(1));
+        some_state(connection, application, now).await?;
+        rest = later;
+    }
+    Ok(())
+}
+
+async fn some_state(connection: &mut PgConnection, application: &str, segments: &[StateSegment]) -> Result<()> {
+    const INSERT: &str = "INSERT INTO directstream.state (application, operator, partition, batch_seq, kind, keys, data) \
+         SELECT $1, * FROM unnest($2::integer[], $3::integer[], $4::bigint[], $5::text[], $6::bigint[], $7::bytea[])";
+    let insert = sqlx::query(INSERT)
+        .bind(application)
+        .bind(segments.iter().map(|segment| number(segment.operator)).collect::<Vec<_>>())
+        .bind(segments.iter().map(|segment| number(segment.partition)).collect::<Vec<_>>())
+        .bind(segments.iter().map(|segment| signed(segment.batch_seq)).collect::<Vec<_>>())
+        .bind(segments.iter().map(|segment| segment.kind.name()).collect::<Vec<_>>())
+        .bind(segments.iter().map(|segment| signed(segment.keys)).collect::<Vec<_>>())
+        .bind(segments.iter().map(|segment| segment.data.as_slice()).collect::<Vec<_>>());
+    long_answer("cannot write the state", insert.execute(connection)).await.map(drop)
+}
+
+/// The number of an operator or a partition as the database's signed 32 bits.
+fn number(number: u32) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
 }
 
 /// Writes the skipped offsets.

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     failpoint,
-    types::{BatchCommit, DeadLetter, Field, RowReader, TableRows, TopicId, rows::rfc3339},
+    types::{BatchCommit, DeadLetter, Field, RowReader, SegmentKind, TableRows, TopicId, rows::rfc3339},
 };
 
 /// Writes the rows of one table, a hundred to a statement.
@@ -123,6 +123,32 @@ pub(super) async fn dead_letters(
             .execute(&mut *connection)
             .await
             .map_err(failed("cannot write the dead letters"))?;
+    }
+    Ok(())
+}
+
+/// Writes what the state operators changed, and takes away what a new base stands for.
+pub(super) async fn state(connection: &mut SqliteConnection, application: &str, batch: &BatchCommit) -> Result<()> {
+    const FORGET: &str = "DELETE FROM directstream_state WHERE application = $1 AND operator = $2 AND partition = $3";
+    const INSERT: &str = "INSERT INTO directstream_state (application, operator, partition, batch_seq, kind, keys, data) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7)";
+    let write = failed("cannot write the state");
+    for segment in &batch.state {
+        if segment.kind == SegmentKind::Base {
+            let forget = sqlx::query(FORGET).bind(application).bind(segment.operator).bind(segment.partition);
+            forget.execute(&mut *connection).await.map_err(&write)?;
+        }
+        sqlx::query(INSERT)
+            .bind(application)
+            .bind(segment.operator)
+            .bind(segment.partition)
+            .bind(signed(segment.batch_seq))
+            .bind(segment.kind.name())
+            .bind(signed(segment.keys))
+            .bind(segment.data.as_slice())
+            .execute(&mut *connection)
+            .await
+            .map_err(&write)?;
     }
     Ok(())
 }

@@ -20,7 +20,7 @@ const SLIDE_MS: i64 = 400;
 const INTERVAL_MS: i64 = 200;
 
 /// Milliseconds since 1970 of a time column.
-fn ms(tables: &Tables, column: &str) -> String {
+pub(super) fn ms(tables: &Tables, column: &str) -> String {
     match tables {
         Tables::Postgres(_) => format!("CAST(extract(epoch FROM {column}) * 1000 AS bigint)"),
         Tables::Sqlite(_) => {
@@ -30,7 +30,7 @@ fn ms(tables: &Tables, column: &str) -> String {
 }
 
 /// Numbers and times of the ledger's batches.
-async fn batches(tables: &Tables) -> BTreeMap<i64, i64> {
+pub(super) async fn batches(tables: &Tables) -> BTreeMap<i64, i64> {
     let sql = format!("SELECT batch_seq, {} FROM {}", ms(tables, "batch_time"), tables.own("batches"));
     let rows: sqlx::Result<Vec<(i64, i64)>> = tables.rows(sql).await;
     rows.map(|rows| rows.into_iter().collect()).unwrap_or_default()

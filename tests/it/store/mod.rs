@@ -6,6 +6,7 @@ mod isolate;
 mod migrate;
 mod owner;
 mod postgres;
+mod state;
 mod upsert;
 mod user_code;
 pub(crate) mod worker;

@@ -278,6 +278,7 @@ pub(crate) fn batch(batch_seq: u64, ranges: Vec<CommittedRange>, chunks: Vec<Enc
         isolating: None,
         dead_letters: Vec::new(),
         lost_ranges: Vec::new(),
+        state: Vec::new(),
         user_code: Vec::new(),
         processing_started_ms: time,
     }
