@@ -1,14 +1,19 @@
 //! The user's operations: DStreams and RDDs, in Spark's names and with Spark's meaning.
 //!
 //! A [`DStream`] is a lazy chain of operations; for each batch it gives an [`Rdd`]. Narrow operations (map, filter, ...)
-//! fuse into one loop per partition. A shuffle (`reduce_by_key`) combines on the map side first. Outputs of a batch are
-//! prepared here, as bytes; the commit stage only moves them.
+//! fuse into one loop per partition. A shuffle by key (`combine_by_key`, of which the others are cases) combines on the map
+//! side first. Outputs of a batch are prepared here, as bytes; the commit stage only moves them.
 //!
-//! One operation, one file. `scope` is what a batch's RDDs share, `runner` the threads that compute partitions.
+//! One operation, one file. `scope` is what a batch's RDDs share, `runner` the threads that compute partitions, `shuffle` what
+//! map tasks leave for the reduce side.
 
+mod aggregator;
+mod combine_by_key;
 mod count;
 mod dstream;
+mod element;
 mod emit_by_key;
+mod exchange;
 mod filter;
 mod flat_map;
 mod foreach_rdd;
@@ -18,6 +23,8 @@ mod json;
 mod map;
 mod map_partitions;
 mod parallelize;
+mod partition_by;
+mod partitioner;
 mod print;
 mod rdd;
 mod reduce;
@@ -38,9 +45,11 @@ mod tests;
 
 pub use crate::config::{InputFormat, OnError};
 pub use dstream::{DStream, OperatorId};
+pub use element::{Element, Key};
 pub use emit_by_key::Emit;
 pub use graph::{Graph, Output, Prepared, SideEffect, TransactionalOutput};
 pub use has_offset_ranges::{DirectKafkaInputDStream, DirectRdd, HasOffsetRanges};
+pub use partitioner::Partitioner;
 pub use rdd::Rdd;
 pub use runner::{LocalRunner, Runner};
 pub(crate) use runner::{panic_text, panicked};
