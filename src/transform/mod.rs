@@ -7,21 +7,30 @@
 //! One operation, one file. `scope` is what a batch's RDDs share, `runner` the threads that compute partitions, `shuffle` what
 //! map tasks leave for the reduce side.
 
+mod aggregate_by_key;
 mod aggregator;
+mod collect_as_map;
 mod combine_by_key;
 mod count;
+mod count_by_value;
+mod distinct;
 mod dstream;
 mod element;
 mod emit_by_key;
 mod exchange;
 mod filter;
 mod flat_map;
+mod flat_map_values;
 mod foreach_rdd;
+mod glom;
 mod graph;
+mod group_by_key;
 mod has_offset_ranges;
 mod json;
+mod keys;
 mod map;
 mod map_partitions;
+mod map_values;
 mod parallelize;
 mod partition_by;
 mod partitioner;
