@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use super::{BatchScope, Graph, Rdd};
+use super::{BatchScope, Element, Graph, Rdd};
 use crate::error::Result;
 
 /// The number of an operator, given in order of definition: the same program gives the same numbers.
@@ -71,6 +71,32 @@ impl<T: Send + 'static> DStream<T> {
     ) -> DStream<U> {
         let parent = self.used();
         DStream::new(&self.node.graph, name, move |scope| make(parent.rdd(scope)?))
+    }
+
+    /// A stream whose RDD holds what an action on this one's gave, in one partition.
+    pub(super) fn derive_action<U: Element, I: IntoIterator<Item = U>>(
+        &self,
+        name: &'static str,
+        action: impl Fn(Rdd<T>) -> Result<I> + Send + Sync + 'static,
+    ) -> DStream<U> {
+        self.derive(name, move |rdd| {
+            let scope = rdd.scope().clone();
+            Ok(Rdd::of_partitions(&scope, vec![action(rdd)?.into_iter().collect()]))
+        })
+    }
+
+    /// A stream that makes its RDD from this one's and another's.
+    pub(super) fn derive_with<U: Send + 'static, R: Send + 'static>(
+        &self,
+        other: &DStream<U>,
+        name: &'static str,
+        make: impl Fn(Rdd<T>, Rdd<U>) -> Result<Rdd<R>> + Send + Sync + 'static,
+    ) -> DStream<R> {
+        if !self.node.graph.is(other.graph()) {
+            self.node.graph.note_fault(format!("a stream belongs to another context operation={name}"));
+        }
+        let (this, other) = (self.used(), other.used());
+        DStream::new(&self.node.graph, name, move |scope| make(this.rdd(scope)?, other.rdd(scope)?))
     }
 
     /// A handle for a child or an output: the second one makes this stream a shared one.

@@ -7,7 +7,7 @@ use std::{
 
 use super::{BatchScope, OperatorId};
 use crate::{
-    error::Result,
+    error::{Error, Result},
     types::{ColumnShape, DeadLetter, RecordRows, TableRows, TableSpec, TransactionCode},
 };
 
@@ -24,6 +24,7 @@ struct Inner {
     shared_operators: bool,
     inputs: usize,
     outputs: Vec<Output>,
+    fault: Option<String>,
 }
 
 /// An output operation of the job.
@@ -123,6 +124,32 @@ impl Graph {
 
     pub(crate) fn note_shared_operator(&self) {
         self.with(|inner| inner.shared_operators = true);
+    }
+
+    /// Whether the two are the same graph, and not only alike.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
+    /// Notes what is wrong with the graph, where the operation itself cannot say it; the first one told stays.
+    pub(super) fn note_fault(&self, fault: String) {
+        self.with(|inner| {
+            inner.fault.get_or_insert(fault);
+        });
+    }
+
+    /// Whether the graph can run.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if a stream of another graph is used in it, or it has no output.
+    pub fn check(&self) -> Result<()> {
+        self.with(|inner| match &inner.fault {
+            Some(fault) => Err(Error::config(fault)),
+            None if inner.outputs.is_empty() => {
+                Err(Error::config("no output operation is registered, so there is nothing to run"))
+            }
+            None => Ok(()),
+        })
     }
 
     pub(crate) fn add_output(&self, output: Output) {

@@ -9,6 +9,7 @@
 
 mod aggregate_by_key;
 mod aggregator;
+mod cogroup;
 mod collect_as_map;
 mod combine_by_key;
 mod count;
@@ -26,6 +27,7 @@ mod glom;
 mod graph;
 mod group_by_key;
 mod has_offset_ranges;
+mod join;
 mod json;
 mod keys;
 mod map;
@@ -42,9 +44,11 @@ mod runner;
 mod save_to_table;
 mod scope;
 mod shuffle;
+mod subtract;
 mod table_rows;
 mod to_tables;
 mod transform_rdd;
+mod transform_with;
 mod union;
 
 #[cfg(test)]
@@ -53,6 +57,7 @@ mod speed_tests;
 mod tests;
 
 pub use crate::config::{InputFormat, OnError};
+pub use cogroup::Groups;
 pub use dstream::{DStream, OperatorId};
 pub use element::{Element, Key};
 pub use emit_by_key::Emit;

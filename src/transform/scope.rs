@@ -64,6 +64,11 @@ impl BatchScope {
         Self::new(Task::new(batch), Arc::new(LocalRunner::per_core()), Vec::new())
     }
 
+    /// This scope, or the other if only that one is a batch's: what is made of two RDDs belongs to the batch.
+    pub(super) fn of_a_batch<'s>(&'s self, other: &'s Self) -> &'s Self {
+        if self.batch().batch_seq == 0 { other } else { self }
+    }
+
     /// Whether the records that the store refuses are to be found.
     #[must_use]
     pub fn is_isolating(&self) -> bool {
