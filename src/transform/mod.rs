@@ -7,8 +7,10 @@
 //! One operation, one file. `scope` is what a batch's RDDs share, `runner` the threads that compute partitions, `shuffle` what
 //! map tasks leave for the reduce side.
 
+mod aggregate;
 mod aggregate_by_key;
 mod aggregator;
+mod coalesce;
 mod cogroup;
 mod collect_as_map;
 mod combine_by_key;
@@ -33,6 +35,7 @@ mod keys;
 mod map;
 mod map_partitions;
 mod map_values;
+mod min_max;
 mod parallelize;
 mod partition_by;
 mod partitioner;
@@ -40,16 +43,21 @@ mod print;
 mod rdd;
 mod reduce;
 mod reduce_by_key;
+mod repartition;
 mod runner;
 mod save_to_table;
 mod scope;
 mod shuffle;
+mod sort_by;
 mod subtract;
+mod sum;
 mod table_rows;
 mod to_tables;
+mod top;
 mod transform_rdd;
 mod transform_with;
 mod union;
+mod zip_with_index;
 
 #[cfg(test)]
 mod speed_tests;

@@ -38,6 +38,19 @@ impl<O: Send + Sync + 'static> Shuffle<O> {
         Arc::new(Self { id, operation, parents, work, outputs })
     }
 
+    /// A shuffle whose map tasks keep the elements of their partitions, after `finish` has seen them.
+    pub(crate) fn of_elements<T: Send + 'static>(
+        (scope, operation): (&BatchScope, &'static str),
+        parent: &Arc<dyn Compute<T>>,
+        finish: impl Fn(Vec<T>) -> O + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Self::new((scope, operation), parent, move |parent, partition, task| {
+            let mut items = Vec::new();
+            completed(parent.compute(partition, task, &mut |item| super::rdd::push(&mut items, item)))?;
+            Ok(finish(items))
+        })
+    }
+
     /// The outputs of all map tasks, in the order of map partitions: whoever merges them in this order gets the same in
     /// every run. All are there, for a shuffle runs before what needs it.
     pub(crate) fn outputs(&self) -> impl Iterator<Item = &O> {
