@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use super::{BatchScope, Graph, Rdd};
+use super::{BatchScope, Element, Graph, Rdd};
 use crate::error::Result;
 
 /// The number of an operator, given in order of definition: the same program gives the same numbers.
@@ -64,7 +64,7 @@ impl<T: Send + 'static> DStream<T> {
         Self::every(graph, name, Some(slide_ms), make)
     }
 
-    fn every(
+    pub(super) fn every(
         graph: &Graph,
         name: &'static str,
         slide_ms: Option<i64>,
@@ -95,26 +95,6 @@ impl<T: Send + 'static> DStream<T> {
         DStream::every(&self.node.graph, name, self.node.slide_ms, move |scope| make(parent.rdd(scope)?))
     }
 
-    /// A stream that makes its RDD from those of this one and `others`, which must come as often: if they do not, the context
-    /// does not start.
-    pub(crate) fn derive_with<U: Send + 'static>(
-        &self,
-        name: &'static str,
-        others: &[Option<i64>],
-        make: impl Fn(&BatchScope, Rdd<T>) -> Result<Rdd<U>> + Send + Sync + 'static,
-    ) -> DStream<U> {
-        let ours = self.node.slide_ms;
-        if let Some(other) = others.iter().find(|other| **other != ours) {
-            self.graph().note_fault(format!(
-                "the streams of one operation must have the same slide duration operation={name} slide={} other={}",
-                slide_text(ours),
-                slide_text(*other)
-            ));
-        }
-        let parent = self.used();
-        DStream::every(&self.node.graph, name, ours, move |scope| make(scope, parent.rdd(scope)?))
-    }
-
     /// How often there is an RDD, in milliseconds of batch time; `None`: with each batch.
     pub(crate) fn slide_ms(&self) -> Option<i64> {
         self.node.slide_ms
@@ -128,6 +108,35 @@ impl<T: Send + 'static> DStream<T> {
     /// Whether the batch has an RDD of this stream.
     pub(crate) fn is_due(&self, scope: &BatchScope) -> bool {
         scope.is_due(self.node.slide_ms)
+    }
+
+    /// A stream whose RDD holds what an action on this one's gave, in one partition.
+    pub(super) fn derive_action<U: Element, I: IntoIterator<Item = U>>(
+        &self,
+        name: &'static str,
+        action: impl Fn(Rdd<T>) -> Result<I> + Send + Sync + 'static,
+    ) -> DStream<U> {
+        self.derive(name, move |rdd| {
+            let scope = rdd.scope().clone();
+            Ok(Rdd::of_partitions(&scope, vec![action(rdd)?.into_iter().collect()]))
+        })
+    }
+
+    /// A stream that makes its RDD from this one's and another's.
+    pub(super) fn derive_with<U: Send + 'static, R: Send + 'static>(
+        &self,
+        other: &DStream<U>,
+        name: &'static str,
+        make: impl Fn(Rdd<T>, Rdd<U>) -> Result<Rdd<R>> + Send + Sync + 'static,
+    ) -> DStream<R> {
+        if !self.node.graph.is(other.graph()) {
+            self.node.graph.note_fault(format!("a stream belongs to another context operation={name}"));
+        }
+        self.node.graph.check_slides(name, [self.slide_ms(), other.slide_ms()]);
+        let (this, other) = (self.used(), other.used());
+        DStream::every(&self.node.graph, name, self.node.slide_ms, move |scope| {
+            make(this.rdd(scope)?, other.rdd(scope)?)
+        })
     }
 
     /// A handle for a child or an output: the second one makes this stream a shared one.
@@ -148,8 +157,4 @@ impl<T: Send + 'static> DStream<T> {
     pub fn id(&self) -> OperatorId {
         self.node.id
     }
-}
-
-fn slide_text(slide_ms: Option<i64>) -> String {
-    slide_ms.map_or_else(|| "each batch".to_owned(), |slide_ms| format!("{slide_ms} ms"))
 }

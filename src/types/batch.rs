@@ -32,7 +32,7 @@ impl fmt::Display for BatchTime {
 /// What a batch is: its number, its time, and all its ranges. Given to every output, at any depth of the graph.
 #[derive(Debug, Clone)]
 pub struct BatchInfo {
-    /// The number of the batch within its application, from 1, without holes.
+    /// The number of the batch within its application, from 1, without holes; 0 outside of any stream.
     pub batch_seq: u64,
     /// The identity of the batch.
     pub batch_time: BatchTime,

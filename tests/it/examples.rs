@@ -128,6 +128,54 @@ async fn replay_offset_ranges() {
     assert!(database.count("directstream.batches").await > 1, "one batch only");
 }
 
+#[tokio::test]
+async fn batch_and_stream() {
+    let (kafka, database) = (shared_kafka().await, fresh_database().await);
+    let topic = kafka.topic(3).await;
+    let line = |n: u32| record(format!("line {} Line of {}", n % 10, n % 7));
+    kafka.produce(&topic, (0..600).map(line).collect()).await;
+    // Gaps among what is read as one range in the end.
+    let transactions = [End::Abort, End::Commit].map(|end| (end, (0..50).map(line).collect()));
+    kafka.transactions(&topic, transactions.into()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("lines.db").display().to_string();
+    let env = [("TOPIC", topic.as_str()), ("SQLITE_FILE", &file)];
+    let printed = run_example("batch_and_stream", &kafka, &database, &env).await;
+    assert!(printed.starts_with("3250 words in ") && printed.ends_with(" batches, and as many at once\n"), "{printed}");
+    let mut file = SqliteConnection::connect(&format!("sqlite:{file}")).await.unwrap();
+    let sql = "SELECT word, count FROM word_counts WHERE word IN ('line', 'of', '9') ORDER BY word";
+    let counts: Vec<(String, i64)> = sqlx::query_as(sql).fetch_all(&mut file).await.unwrap();
+    assert_eq!(counts, [("9", 65), ("line", 1300), ("of", 650)].map(|(word, count)| (word.to_owned(), count)));
+    let batches: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM directstream_batches").fetch_one(&mut file).await.unwrap();
+    assert!(batches > 1, "one batch only");
+}
+
+#[tokio::test]
+async fn join_with_table() {
+    let (kafka, database) = (shared_kafka().await, fresh_database().await);
+    let topic = kafka.topic(3).await;
+    database.execute("CREATE TABLE prices (product text PRIMARY KEY, cents bigint NOT NULL)").await;
+    database.execute("INSERT INTO prices VALUES ('tea', 300), ('pen', 150)").await;
+    let orders = |orders: &[(&str, &str)]| -> Vec<_> {
+        orders.iter().map(|(country, product)| record(*product).key(*country)).collect()
+    };
+    kafka.produce(&topic, orders(&[("FR", "tea"), ("IT", "pen"), ("JP", "tea"), ("FR", "hat"), ("XX", "tea")])).await;
+    let run = async || run_example("join_with_table", &kafka, &database, &[("TOPIC", &topic)]).await;
+    assert_eq!(run().await, "5 orders joined; see the table turnover\n");
+    // The next batches see the prices of their own time; what was computed stays.
+    database.execute("UPDATE prices SET cents = 1000 WHERE product = 'tea'").await;
+    database.execute("INSERT INTO prices VALUES ('hat', 2000)").await;
+    kafka.produce(&topic, orders(&[("FR", "hat"), ("JP", "tea"), ("JP", "tea")])).await;
+    assert_eq!(run().await, "3 orders joined; see the table turnover\n");
+    let turnover = database.rows::<(String, i64, i64, i64)>("SELECT * FROM turnover ORDER BY region").await;
+    let expected = [("Asia", 2300, 3, 0), ("Europe", 2450, 4, 1)];
+    assert_eq!(
+        turnover,
+        expected.map(|(region, cents, orders, unpriced)| (region.to_owned(), cents, orders, unpriced))
+    );
+}
+
 #[test]
 fn every_example_has_a_test() {
     let tests = include_str!("examples.rs");
