@@ -107,9 +107,9 @@ pub struct LedgerLoss {
 pub struct LedgerLetters {
     /// How many each batch has; a batch without any is not in it.
     pub counts: BTreeMap<u64, u64>,
-    /// Where the records lie of which no table has a row: dead letters, and those that were discarded. Not those that were
-    /// replayed.
-    pub left_out: BTreeSet<(TopicPartition, Offset)>,
+    /// Where the records of each batch lie of which no table has a row: dead letters, and those that were discarded. Not those
+    /// that were replayed. By batch, for a topic that was created again has its offsets again.
+    pub left_out: BTreeMap<u64, BTreeSet<(TopicPartition, Offset)>>,
 }
 
 /// A read-only connection to a store.
@@ -360,9 +360,11 @@ impl Inspector {
         let rows = fetch!(&mut self.connection, what, LetterRow, sql, &self.application, from, until)?;
         let mut letters = LedgerLetters::default();
         for (batch_seq, topic, partition, at, outcome) in rows {
-            *letters.counts.entry(unsigned("batch_seq", batch_seq)?).or_default() += 1;
+            let batch_seq = unsigned("batch_seq", batch_seq)?;
+            *letters.counts.entry(batch_seq).or_default() += 1;
             if outcome != "replayed" {
-                letters.left_out.insert((TopicPartition::new(topic, partition), offset(at)?));
+                let place = (TopicPartition::new(topic, partition), offset(at)?);
+                letters.left_out.entry(batch_seq).or_default().insert(place);
             }
         }
         Ok(letters)

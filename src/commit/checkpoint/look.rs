@@ -149,7 +149,7 @@ impl CheckpointLook {
         let letters = self.letters(&LetterSelection::default())?;
         for info in letters.into_iter().map(|letter| letter.info).filter(|info| batches.contains(&info.batch_seq)) {
             *of.counts.entry(info.batch_seq).or_default() += 1;
-            of.left_out.insert((info.topic_partition, info.offset));
+            of.left_out.entry(info.batch_seq).or_default().insert((info.topic_partition, info.offset));
         }
         Ok(of)
     }

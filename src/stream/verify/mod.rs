@@ -4,14 +4,11 @@
 //! records make of them. Nothing is written but temporary tables, all in one snapshot, also beside a running job.
 
 mod chain;
+mod replay;
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, PoisonError, RwLock},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use self::chain::Chain;
+use self::{chain::Chain, replay::Replay};
 use super::{inquiry::Inquiry, job::in_time, start::kafka_properties, work::on_own_thread};
 use crate::{
     clock::Clock,
@@ -20,13 +17,8 @@ use crate::{
     error::{Error, Result, Stage},
     kafka::{OffsetLookup, TopicAnswer},
     plan::{Answers, TopicFilter},
-    read::{DirectReader, KafkaRdd, ReadRanges, ReaderSettings},
     report::shortened,
-    transform::{
-        BatchScope, DirectKafkaInputDStream, Graph, Input, LocalRunner, OnError, Output, Prepared, Runner,
-        TransactionalOutput,
-    },
-    types::{BatchInfo, ColumnShape, Compute, Offset, OffsetRange, RangeCounts, Record, Task, TopicPartition},
+    types::{RangeCounts, TopicPartition},
 };
 
 /// Batches of the ledger that are read at a time.
@@ -122,8 +114,7 @@ pub async fn verify(
     loop {
         let page = comparison.inspector().batches_from(next, LEDGER_PAGE).await?;
         let Some(last) = page.last() else { break };
-        let letters = comparison.inspector().letters_of(next..=last.batch_seq).await?;
-        *replay.left_out.write().unwrap_or_else(PoisonError::into_inner) = letters.left_out;
+        let mut letters = comparison.inspector().letters_of(next..=last.batch_seq).await?;
         next = last.batch_seq + 1;
         for batch in page {
             if verification.first_batch.is_none() {
@@ -151,8 +142,8 @@ pub async fn verify(
             verification.ranges_gone += gone as u64;
             verification.complete &= gone == 0;
             let (replay, again) = (Arc::clone(&replay), there.clone());
-            let info = batch.clone();
-            let (prepared, counts) = on_own_thread(move || replay.batch(&info, &again)).await??;
+            let (info, left_out) = (batch.clone(), letters.left_out.remove(&batch.batch_seq).unwrap_or_default());
+            let (prepared, counts) = on_own_thread(move || replay.batch(&info, &again, left_out)).await??;
             for (range, counts) in there.iter().zip(counts) {
                 compare_counts(&mut verification, &batch, range, &counts);
             }
@@ -228,61 +219,5 @@ async fn ask(job: &Job, clock: Arc<dyn Clock>) -> Result<Answers> {
             return Err(inquiry.why_silent(error).at(Stage::Plan));
         }
         tokio::time::sleep(ASK_AGAIN).await;
-    }
-}
-
-/// The job's own pipeline, without its commit.
-struct Replay {
-    reader: Arc<DirectReader>,
-    runner: Arc<dyn Runner>,
-    output: Arc<dyn TransactionalOutput>,
-    shapes: Vec<Vec<ColumnShape>>,
-    /// The records of the batches at hand that have no row: refused by the database, or where the job file was mended since.
-    left_out: Arc<RwLock<BTreeSet<(TopicPartition, Offset)>>>,
-}
-
-impl Replay {
-    fn new(job: &Job, comparison: &Comparison, clock: Arc<dyn Clock>) -> Result<Self> {
-        let settings = ReaderSettings {
-            properties: kafka_properties(&job.kafka, &job.name),
-            isolation: job.kafka.isolation_level,
-            memory_max_bytes: job.stream.memory_max,
-            clients: None,
-        };
-        let graph = Graph::default();
-        let left_out = Arc::<RwLock<BTreeSet<_>>>::default();
-        let left = Arc::clone(&left_out);
-        let records = DirectKafkaInputDStream::new(&graph).filter(move |record: &Record| {
-            let left = left.read().unwrap_or_else(PoisonError::into_inner);
-            left.is_empty() || !left.contains(&(record.topic_partition().clone(), record.offset()))
-        });
-        records.save_records(job.input.format, OnError::DeadLetter, comparison.expected_tables().to_vec());
-        let outputs = graph.outputs();
-        let [Output::Transactional(output)] = outputs.as_slice() else {
-            return Err(Error::internal("a job has one output"));
-        };
-        Ok(Self {
-            reader: Arc::new(DirectReader::new(settings, clock)?),
-            runner: Arc::new(LocalRunner::per_core()),
-            output: Arc::clone(output),
-            shapes: comparison.shapes(),
-            left_out,
-        })
-    }
-
-    /// Reads and transforms the batch again; waits for Kafka.
-    fn batch(&self, batch: &LedgerBatch, ranges: &[LedgerRange]) -> Result<(Prepared, Vec<RangeCounts>)> {
-        let ranges: Arc<[OffsetRange]> = ranges.iter().map(|range| range.range.clone()).collect();
-        // All at once, so that they share the memory budget.
-        self.reader.prepare(&ranges, &|_| None).map_err(|error| error.at(Stage::Read))?;
-        let reader: Arc<dyn ReadRanges> = Arc::clone(&self.reader) as Arc<dyn ReadRanges>;
-        let records = Arc::new(KafkaRdd::new(reader, Arc::clone(&ranges), false));
-        let input = Input { records: Arc::clone(&records) as Arc<dyn Compute<Record>>, ranges: Arc::clone(&ranges) };
-        let info = BatchInfo { batch_seq: batch.batch_seq, batch_time: batch.batch_time, ranges };
-        let task = Task::new(info);
-        let scope = BatchScope::new(task.clone(), Arc::clone(&self.runner), vec![input]);
-        let prepared = self.output.prepare(&scope, &self.shapes)?;
-        let counts = (0..records.offset_ranges().len()).map(|partition| records.complete(partition, &task));
-        Ok((prepared, counts.collect::<Result<_>>()?))
     }
 }
