@@ -41,7 +41,7 @@ impl CheckpointLook {
     /// # Errors
     /// [`Config`](crate::ErrorKind::Config) if it cannot be opened, [`Corrupt`](crate::ErrorKind::Corrupt) if it is damaged.
     pub(in crate::commit) fn open(url: &StoreUrl, application: &str) -> Result<Self> {
-        let (path, mut checked) = (path_of(url.expose())?, BTreeSet::new());
+        let (path, mut checked) = (path_of(url)?, BTreeSet::new());
         if !path.exists() {
             return Err(Error::config(format!(
                 "there is no checkpoint folder: has the job run yet? path={}",
