@@ -15,7 +15,8 @@ use super::{
 };
 use crate::{
     commit::{
-        inspect::{ApplicationInfo, LedgerBatch, LedgerLetters, LedgerLoss, LedgerRange},
+        inspect::{ApplicationInfo, LedgerBatch, LedgerLoss, LedgerRange},
+        kept_letters::{LedgerLetter, LetterContent, LetterFate},
         letters::{LetterInfo, LetterSelection, StoredLetter},
         settings::StoredPosition,
     },
@@ -144,14 +145,31 @@ impl CheckpointLook {
         Ok(losses)
     }
 
-    pub(in crate::commit) fn letters_of(&mut self, batches: RangeInclusive<u64>) -> Result<LedgerLetters> {
-        let mut of = LedgerLetters::default();
-        let letters = self.letters(&LetterSelection::default())?;
-        for info in letters.into_iter().map(|letter| letter.info).filter(|info| batches.contains(&info.batch_seq)) {
-            *of.counts.entry(info.batch_seq).or_default() += 1;
-            of.left_out.entry(info.batch_seq).or_default().insert((info.topic_partition, info.offset));
-        }
-        Ok(of)
+    pub(in crate::commit) fn letters_of(&mut self, batches: RangeInclusive<u64>) -> Result<Vec<LedgerLetter>> {
+        let letters = self.letters(&LetterSelection::default())?.into_iter();
+        let letter = |letter: StoredLetter| {
+            let bytes = letter.info.key_bytes.unwrap_or(0) + letter.info.value_bytes.unwrap_or(0);
+            LedgerLetter {
+                batch_seq: letter.info.batch_seq,
+                topic_partition: letter.info.topic_partition,
+                offset: letter.info.offset,
+                id: letter.info.id,
+                fate: LetterFate::Kept { stage: letter.info.stage, bytes: bytes + letter.headers.len() as u64 },
+            }
+        };
+        Ok(letters.map(letter).filter(|letter| batches.contains(&letter.batch_seq)).collect())
+    }
+
+    pub(in crate::commit) fn letter_contents(&mut self, ids: &[i64]) -> Result<Vec<LetterContent>> {
+        let letters = self.letters(&LetterSelection::default())?.into_iter();
+        let content = |StoredLetter { info, key, value, headers, timestamp_ms }| LetterContent {
+            id: info.id,
+            key,
+            value,
+            headers,
+            timestamp_ms,
+        };
+        Ok(letters.filter(|letter| ids.contains(&letter.info.id)).map(content).collect())
     }
 
     /// The selected dead letters in the order of topic, partition and offset.

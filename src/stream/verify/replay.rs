@@ -1,7 +1,11 @@
 //! A committed batch once more: read and transformed as the job does it, without its commit.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
+use super::letters::{Content, Place, Places};
 use crate::{
     clock::Clock,
     commit::{Comparison, LedgerBatch, LedgerRange},
@@ -13,10 +17,20 @@ use crate::{
         BatchScope, DirectKafkaInputDStream, Graph, Input, InputFormat, LocalRunner, OnError, Output, Prepared, Runner,
         TransactionalOutput,
     },
-    types::{
-        BatchInfo, ColumnShape, Compute, Offset, OffsetRange, RangeCounts, Record, TableSpec, Task, TopicPartition,
-    },
+    types::{BatchInfo, ColumnShape, Compute, OffsetRange, RangeCounts, Record, TableSpec, Task},
 };
+
+/// What is found of records that have no row.
+type Found = Arc<Mutex<BTreeMap<Place, Content>>>;
+
+/// A batch read and transformed again.
+pub(super) struct Again {
+    pub(super) prepared: Prepared,
+    /// What reading each range found.
+    pub(super) counts: Vec<RangeCounts>,
+    /// The records that were left out, those that Kafka has.
+    pub(super) left_out: BTreeMap<Place, Content>,
+}
 
 /// The job's own pipeline, without its commit.
 pub(super) struct Replay {
@@ -41,7 +55,7 @@ impl Replay {
         Ok(Self {
             reader: Arc::new(DirectReader::new(settings, clock)?),
             runner: Arc::new(LocalRunner::per_core()),
-            whole: output(format, &tables, BTreeSet::new())?,
+            whole: output(format, &tables, Places::default(), Found::default())?,
             format,
             tables,
             shapes: comparison.shapes(),
@@ -50,15 +64,11 @@ impl Replay {
 
     /// Reads and transforms the batch again; waits for Kafka. Records of `left_out` have no row: the database refused them, or
     /// the job file was mended since.
-    pub(super) fn batch(
-        &self,
-        batch: &LedgerBatch,
-        ranges: &[LedgerRange],
-        left_out: BTreeSet<(TopicPartition, Offset)>,
-    ) -> Result<(Prepared, Vec<RangeCounts>)> {
+    pub(super) fn batch(&self, batch: &LedgerBatch, ranges: &[LedgerRange], left_out: Places) -> Result<Again> {
+        let found = Found::default();
         let output = match left_out.is_empty() {
             true => Arc::clone(&self.whole),
-            false => output(self.format, &self.tables, left_out)?,
+            false => output(self.format, &self.tables, left_out, Arc::clone(&found))?,
         };
         let ranges: Arc<[OffsetRange]> = ranges.iter().map(|range| range.range.clone()).collect();
         // All at once, so that they share the memory budget.
@@ -71,15 +81,18 @@ impl Replay {
         let scope = BatchScope::new(task.clone(), Arc::clone(&self.runner), vec![input]);
         let prepared = output.prepare(&scope, &self.shapes)?;
         let counts = (0..records.offset_ranges().len()).map(|partition| records.complete(partition, &task));
-        Ok((prepared, counts.collect::<Result<_>>()?))
+        let counts = counts.collect::<Result<_>>()?;
+        let left_out = std::mem::take(&mut *found.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok(Again { prepared, counts, left_out })
     }
 }
 
-/// The job's output over all records but those of `left_out`.
+/// The job's output over all records but those of `left_out`, which go into `found`.
 fn output(
     format: InputFormat,
     tables: &[TableSpec],
-    left_out: BTreeSet<(TopicPartition, Offset)>,
+    left_out: Places,
+    found: Found,
 ) -> Result<Arc<dyn TransactionalOutput>> {
     let graph = Graph::default();
     let records = DirectKafkaInputDStream::new(&graph);
@@ -87,9 +100,17 @@ fn output(
     if left_out.is_empty() {
         records.save_records(format, OnError::DeadLetter, tables);
     } else {
-        let kept = records
-            .filter(move |record: &Record| !left_out.contains(&(record.topic_partition().clone(), record.offset())));
-        kept.save_records(format, OnError::DeadLetter, tables);
+        let others = records.filter(move |record: &Record| {
+            let (topic_partition, offset) = (record.topic_partition(), record.offset());
+            if !left_out.contains(topic_partition, offset) {
+                return true;
+            }
+            let content = Content::of_record(record);
+            let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+            found.insert((topic_partition.clone(), offset), content);
+            false
+        });
+        others.save_records(format, OnError::DeadLetter, tables);
     }
     match graph.outputs().as_slice() {
         [Output::Transactional(output)] => Ok(Arc::clone(output)),
