@@ -8,7 +8,7 @@
 //! * [`protocol`]: what to do next, as a pure function;
 //! * `shell`: does it, one command after the other;
 //! * `committer`: the task that the shell runs on, and the driver's handle to it;
-//! * `statements`: what user code's SQL may not say;
+//! * `statements`: what user code's SQL may not say; `user_code`: how long it may take;
 //! * `store`: what a store has to do; `postgres`, `sqlite` and `checkpoint` do it;
 //! * `isolate`: which records of a refused batch the database does not take;
 //! * `migrate` and `schema`: the store's own tables; `inspect`: reading them from outside; `kept_letters`: dead letters beside
@@ -38,6 +38,7 @@ mod shell;
 mod sqlite;
 mod statements;
 mod store;
+mod user_code;
 
 pub use committer::Committer;
 pub use comparison::{Comparison, RowDamage, RowDifference};

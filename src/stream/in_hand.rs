@@ -10,10 +10,7 @@ use super::{
     driver::Driver,
     work::on_own_thread,
 };
-use crate::{
-    error::{Error, Result},
-    types::BatchInfo,
-};
+use crate::{error::Result, types::BatchInfo};
 
 /// After a stop was asked for, the batch in hand may be finished for so long; then it is abandoned whole.
 const STOP_BATCH: Duration = Duration::from_secs(4);
@@ -48,26 +45,11 @@ impl Driver {
                     // Tasks that go on notice at their next chunk. Code that never returns stays behind on its thread.
                     task.cancel();
                     let _ = tokio::time::timeout(STOP_TASKS, &mut work).await;
-                    return Err(self.over_deadline("was not read and transformed", &task.batch));
+                    return Err(task.batch.over_deadline("was not read and transformed", self.stream.batch_deadline));
                 }
             }
         };
         done.and_then(|processed| processed).map(Some)
-    }
-
-    fn over_deadline(&self, what: &str, batch: &BatchInfo) -> Error {
-        let ranges: Vec<_> = batch.ranges.iter().filter(|range| !range.is_empty()).collect();
-        let text = format!(
-            "the batch {what} within stream.batch_deadline batch_seq={} ranges={} deadline={:?}",
-            batch.batch_seq,
-            ranges.len(),
-            self.stream.batch_deadline
-        );
-        let error = Error::transform(text);
-        match ranges.first() {
-            Some(&first) => error.in_range(first.clone()),
-            None => error,
-        }
     }
 
     /// Side effects, and a last look at the topics' ids.
@@ -78,9 +60,9 @@ impl Driver {
             self.committer.check_owner().await?;
             let workshop = Arc::clone(&self.workshop);
             let work = on_own_thread(move || workshop.run_side_effects(&mut processed).map(|()| processed));
-            let ran = tokio::time::timeout(self.stream.batch_deadline, work)
-                .await
-                .unwrap_or_else(|_over| Ok(Err(self.over_deadline("did not end its side effects", batch))));
+            let deadline = self.stream.batch_deadline;
+            let over = |_| Ok(Err(batch.over_deadline("did not end its side effects", deadline)));
+            let ran = tokio::time::timeout(deadline, work).await.unwrap_or_else(over);
             processed = match ran.and_then(|ran| ran) {
                 Ok(processed) => processed,
                 Err(error) => return Ok(Err(error)),

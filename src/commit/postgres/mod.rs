@@ -161,7 +161,7 @@ async fn write_all(
     for rows in after {
         table_rows(connection, tables, rows).await?;
     }
-    user_code::run(connection, &settings.application, batch).await?;
+    user_code::run(connection, settings, batch).await?;
     write::dead_letters(connection, &settings.application, batch.batch_seq, &batch.dead_letters).await?;
     write::lost_ranges(connection, &settings.application, batch).await
 }
