@@ -42,6 +42,12 @@ pub struct BatchInfo {
 }
 
 impl BatchInfo {
+    /// The one range that is not empty, if there is but one.
+    pub(crate) fn only_range(&self) -> Option<&OffsetRange> {
+        let mut ranges = self.ranges.iter().filter(|range| !range.is_empty());
+        ranges.next().filter(|_| ranges.next().is_none())
+    }
+
     /// The error of user code that took longer than `stream.batch_deadline`; `what` it did not do.
     pub(crate) fn over_deadline(&self, what: &str, deadline: Duration) -> Error {
         let ranges: Vec<_> = self.ranges.iter().filter(|range| !range.is_empty()).collect();

@@ -257,3 +257,38 @@ async fn a_sum_out_of_range_is_the_fault_of_one_record() {
         assert_eq!((rows + dead, records), (offsets, offsets));
     }
 }
+
+/// A merged row is of many records. Under `fail` it ends the job; under `dead_letter` those records are left out without which
+/// it is taken.
+#[tokio::test]
+async fn a_merged_row_that_the_database_refuses_ends_the_job_or_costs_the_records_that_are_too_many() {
+    const SUMS: &str = r#"
+[[output]]
+table = "sums"
+mode = "upsert"
+key = ["part"]
+columns.part = { from = "partition" }
+columns.total = { from = "value:/id", merge = "add" }
+"#;
+    for world in [World::postgres(1).await, World::sqlite(1).await] {
+        let job = world.folder.path().join("job.toml");
+        fs::write(&job, fs::read_to_string(&job).unwrap() + SUMS).unwrap();
+        let create = "CREATE TABLE sums (part integer NOT NULL PRIMARY KEY, total bigint CHECK (total < 100))";
+        world.execute(create).await;
+        world.produce(0, 0..20).await;
+        let fail = world.run(&["run", "job.toml", "--until-latest", "--set", "input.on_error=fail"]);
+        assert_eq!(fail.code, 6, "{}", fail.stderr);
+        let errors: Vec<_> = fail.stderr.lines().filter(|line| line.contains("error: ")).collect();
+        let named = |line: &str| ["table=sums", &world.topic, "partition=0"].iter().all(|word| line.contains(word));
+        assert!(matches!(errors[..], [line] if named(line)), "{}", fail.stderr);
+        assert_eq!(world.sums().await, [0; 3]);
+        let ran = world.run(&["run", "job.toml", "--until-latest"]);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        let letters = world.number(format!("SELECT count(*) FROM {}", world.own("dead_letters"))).await.unwrap();
+        let [rows, records, offsets] = world.sums().await;
+        assert_eq!((rows + letters, records, offsets), (20, 20, 20));
+        // In the order of offsets, each that still fits: 0 to 13 are 91, and 14 is too many.
+        assert_eq!(world.number("SELECT total FROM sums".to_owned()).await, Some(91));
+        assert_eq!(world.json(&["verify", "job.toml"])["found"], 0);
+    }
+}

@@ -11,4 +11,5 @@ mod moved_offsets;
 mod partitions;
 pub(crate) mod process;
 pub(crate) mod recount;
+mod refused_rows;
 pub(crate) mod tables;
