@@ -128,10 +128,19 @@ impl Inspector {
     /// [`Config`](crate::ErrorKind::Config) if the URL cannot be used or the schema is not the one of this program,
     /// [`Unavailable`](crate::ErrorKind::Unavailable) if the store does not answer.
     pub async fn open(url: &StoreUrl, application: &str) -> Result<Self> {
+        Self::on(url, application, Link::connect(url, application)).await
+    }
+
+    /// On a connection that `connecting` makes if there is something to connect to.
+    pub(super) async fn on(
+        url: &StoreUrl,
+        application: &str,
+        connecting: impl Future<Output = Result<Link>>,
+    ) -> Result<Self> {
         if !Link::is_there(url)? {
             schema_of(url.kind(), &[])?;
         }
-        let connection = Link::connect(url, application).await?;
+        let connection = connecting.await?;
         let mut inspector = Self { connection, application: application.to_owned() };
         if let Link::Checkpoint(_) = &inspector.connection {
             return Ok(inspector);

@@ -20,6 +20,7 @@ use sqlx::{PgConnection, Row, postgres::PgConnectOptions};
 pub(super) use self::{
     error::postgres_error,
     isolate::slices,
+    pooler::connect_alone,
     schema::{applied, down, up},
     session::options,
     tables::{Table, tables_of},
