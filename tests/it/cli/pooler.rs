@@ -78,7 +78,7 @@ async fn a_job_behind_a_pooler_with_sessions_works_through_kills_and_ended_sessi
     world.committed(TOTAL).await;
     running.signal("TERM");
     let (code, told) = running.ended().await;
-    assert_eq!(code, Some(143), "{told}");
+    assert_eq!(code, 143, "{told}");
     assert_eq!(world.sums().await, [TOTAL; 3]);
     assert_eq!(world.json(&["verify", "job.toml", "--set", &url])["found"], 0);
     // One that keeps the parameter to itself is as good.
@@ -94,8 +94,8 @@ async fn commands_that_write_refuse_a_pooler_that_gives_sessions_away_between_tr
     world.kafka.produce(&world.topic, vec![crate::support::record("no JSON").partition(0)]).await;
     assert_eq!(world.run(&["run", "job.toml", "--until-latest"]).code, 0);
     let commands: [&[&str]; 4] = [
-        &["dead-letters", "replay", "job.toml", "--execute"],
-        &["dead-letters", "discard", "job.toml", "--execute"],
+        &["dead-letters", "replay", "job.toml", "--all", "--execute"],
+        &["dead-letters", "discard", "job.toml", "--all", "--execute"],
         &["migrate", "up", "job.toml"],
         &["migrate", "down", "job.toml", "--to", "3"],
     ];

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs, os::unix::process::ExitStatusExt as _};
 
 use super::world::World;
-use crate::support::record;
+use crate::support::{JobFile, record};
 
 const PARTITIONS: i32 = 3;
 const RECORDS: i64 = 1_500;
@@ -52,46 +52,33 @@ fn value(partition: i32, offset: i64) -> String {
     format!(r#"{{"id":{id},"amount":{amount},"user":{user_id},"late":{late}}}"#)
 }
 
-/// Partition, offset, stage, reason, key, value, headers.
-type Letter = (i64, i64, String, String, Vec<u8>, Vec<u8>, String);
-
-async fn world_with_constraints(world: World, on_error: &str) -> World {
-    let url = world.database.as_ref().map_or("sqlite:job.db", |database| database.url());
-    let job = format!(
-        r#"name = "job"
-[kafka]
-bootstrap_servers = "{}"
-topics = ["{}"]
-[stream]
-batch_interval = "50ms"
-[input]
-on_error = "{on_error}"
-[store]
-url = "{url}"
-[report]
-listen = "off"
+const OUTPUTS: &str = r#"
 [[output]]
 table = "records"
 [output.columns]
-id = {{ from = "value:/id" }}
-amount = {{ from = "value:/amount" }}
-user_id = {{ from = "value:/user" }}
-late = {{ from = "value:/late" }}
-part = {{ from = "partition" }}
-off = {{ from = "offset" }}
+id = { from = "value:/id" }
+amount = { from = "value:/amount" }
+user_id = { from = "value:/user" }
+late = { from = "value:/late" }
+part = { from = "partition" }
+off = { from = "offset" }
 [[output]]
 table = "totals"
 mode = "upsert"
 key = ["user_id"]
 [output.columns]
-user_id = {{ from = "value:/user" }}
-total = {{ from = "value:/amount", merge = "add" }}
-n = {{ from = "one", merge = "add" }}
-"#,
-        world.kafka.brokers(),
-        world.topic
-    );
-    fs::write(world.folder.path().join("job.toml"), job).unwrap();
+user_id = { from = "value:/user" }
+total = { from = "value:/amount", merge = "add" }
+n = { from = "one", merge = "add" }
+"#;
+
+/// Partition, offset, stage, reason, key, value, headers.
+type Letter = (i64, i64, String, String, Vec<u8>, Vec<u8>, String);
+
+async fn world_with_constraints(world: World, on_error: &str) -> World {
+    let url = world.database.as_ref().map_or("sqlite:job.db", |database| database.url());
+    let job = JobFile::new(world.kafka.brokers(), &world.topic, url);
+    job.input(format!("on_error = \"{on_error}\"")).outputs(OUTPUTS).write(world.folder.path());
     let users: Vec<String> = (0..10).map(|user| format!("({user})")).collect();
     world
         .execute(&format!(
@@ -279,7 +266,7 @@ columns.total = { from = "value:/id", merge = "add" }
         let fail = world.run(&["run", "job.toml", "--until-latest", "--set", "input.on_error=fail"]);
         assert_eq!(fail.code, 6, "{}", fail.stderr);
         let errors: Vec<_> = fail.stderr.lines().filter(|line| line.contains("error: ")).collect();
-        let named = |line: &str| ["table=sums", &world.topic, "partition=0"].iter().all(|word| line.contains(word));
+        let named = |line: &str| ["table=sums", &world.topic, "partition: 0"].iter().all(|word| line.contains(word));
         assert!(matches!(errors[..], [line] if named(line)), "{}", fail.stderr);
         assert_eq!(world.sums().await, [0; 3]);
         let ran = world.run(&["run", "job.toml", "--until-latest"]);
