@@ -21,7 +21,6 @@ enum Outputs {
     Two,
 }
 
-/// Takes numbers below ten.
 fn append(table: &str) -> TableSpec {
     let column =
         Column { name: "n".to_owned(), source: Some(ColumnSource::Value), column_type: None, merge: Merge::default() };
@@ -64,7 +63,7 @@ async fn ends_with_6(tables: Tables, kind: Outputs, (table, query): (&str, &str)
     tables
         .execute(
             "CREATE TABLE totals (name text NOT NULL PRIMARY KEY, n bigint NOT NULL CHECK (n < 10)); \
-             CREATE TABLE one (n varchar(9)); CREATE TABLE other (n varchar(9) CHECK (n <> '10'))",
+             CREATE TABLE one (n text); CREATE TABLE other (n text CHECK (n <> '10'))",
         )
         .await;
     let produce = async |numbers: std::ops::Range<i32>| {
