@@ -146,7 +146,7 @@ pub struct StreamConfig {
     pub start_timeout: Duration,
     /// How long servers may be away while the job runs.
     pub unavailable_max: Duration,
-    /// How long reading and transforming one batch may take, and how long its side effects.
+    /// How long reading and transforming one batch may take, how long its side effects, and how long the user's own SQL.
     pub batch_deadline: Duration,
     /// How many batches may fail at first within `failures_validity_interval`.
     pub max_failures: u64,

@@ -129,7 +129,7 @@ keys! {
     "Longer: the job outlives longer outages. Shorter: whoever watches it is told sooner.",
     "", "\"1h\"";
     "stream.batch_deadline", "string: duration", Is("30m"),
-    "Reading and transforming one batch, and its side effects, may each take so long; then the batch is dropped whole: exit code 6.",
+    "Reading and transforming one batch, its side effects, and its own SQL (`foreach_rdd_in`) may each take so long; then the batch is dropped whole: exit code 6.",
     "Longer: for user code that is slow and not stuck. Shorter: code that never returns is told sooner.",
     "", "\"5m\"";
     "stream.max_failures", "integer: batches, from 1", Is("1000"),

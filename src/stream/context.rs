@@ -117,7 +117,7 @@ impl StreamingContextBuilder {
         self
     }
 
-    /// How long reading and transforming one batch, and its side effects, may each take. Default: 30 min.
+    /// How long reading and transforming one batch, its side effects, and the user's own SQL may each take. Default: 30 min.
     #[must_use]
     pub fn batch_deadline(mut self, deadline: Duration) -> Self {
         self.stream.batch_deadline = deadline;

@@ -469,7 +469,11 @@ impl Driver {
     fn finish_commit(&mut self, settled: Result<Settled>) -> Result<()> {
         let Some(Pending { progress, mut counts, assignment, .. }) = self.pending.take() else { return Ok(()) };
         let settled = match settled {
-            Ok(Settled::Refused(error, _)) if !self.workshop.isolates() => Err(error),
+            // The database names the row's table, and no record: where there is but one range, it is of that one.
+            Ok(Settled::Refused(error, _)) if !self.workshop.isolates() => Err(match progress.batch.only_range() {
+                Some(range) => error.in_range(range.clone()),
+                None => error,
+            }),
             settled => settled,
         };
         match settled {

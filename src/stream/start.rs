@@ -147,6 +147,7 @@ fn store_settings(parts: &Parts, timing: &Timing, cluster_id: Option<String>) ->
     settings.ownership = parts.ownership;
     settings.start_timeout = parts.stream.start_timeout;
     settings.unavailable_max = parts.stream.unavailable_max;
+    settings.batch_deadline = parts.stream.batch_deadline;
     settings.zero_time_ms = timing.zero_ms;
     settings.interval = parts.stream.batch_interval;
     settings.interval_fixed = !parts.graph.histories().is_empty();

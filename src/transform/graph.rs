@@ -79,7 +79,7 @@ pub struct Prepared {
     /// Refused records.
     pub dead_letters: Vec<DeadLetter>,
     /// The user's SQL.
-    pub user_code: Vec<Box<dyn TransactionCode>>,
+    pub user_code: Vec<Arc<dyn TransactionCode>>,
 }
 
 /// An output that commits with the batch.

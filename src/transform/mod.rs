@@ -84,4 +84,4 @@ pub(crate) use runner::{panic_text, panicked};
 pub use save_to_table::{Append, IntoTable, TableRow, Upsert};
 pub use scope::{BatchScope, Input};
 pub use to_tables::RecordsToTables;
-pub(crate) use to_tables::records_again;
+pub(crate) use to_tables::{headers_json, records_again};

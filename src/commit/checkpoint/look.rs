@@ -15,7 +15,8 @@ use super::{
 };
 use crate::{
     commit::{
-        inspect::{ApplicationInfo, LedgerBatch, LedgerLetters, LedgerLoss, LedgerRange},
+        inspect::{ApplicationInfo, LedgerBatch, LedgerLoss, LedgerRange},
+        kept_letters::{LedgerLetter, LetterContent, LetterFate},
         letters::{LetterInfo, LetterSelection, StoredLetter},
         settings::StoredPosition,
     },
@@ -41,7 +42,7 @@ impl CheckpointLook {
     /// # Errors
     /// [`Config`](crate::ErrorKind::Config) if it cannot be opened, [`Corrupt`](crate::ErrorKind::Corrupt) if it is damaged.
     pub(in crate::commit) fn open(url: &StoreUrl, application: &str) -> Result<Self> {
-        let (path, mut checked) = (path_of(url.expose())?, BTreeSet::new());
+        let (path, mut checked) = (path_of(url)?, BTreeSet::new());
         if !path.exists() {
             return Err(Error::config(format!(
                 "there is no checkpoint folder: has the job run yet? path={}",
@@ -144,14 +145,31 @@ impl CheckpointLook {
         Ok(losses)
     }
 
-    pub(in crate::commit) fn letters_of(&mut self, batches: RangeInclusive<u64>) -> Result<LedgerLetters> {
-        let mut of = LedgerLetters::default();
-        let letters = self.letters(&LetterSelection::default())?;
-        for info in letters.into_iter().map(|letter| letter.info).filter(|info| batches.contains(&info.batch_seq)) {
-            *of.counts.entry(info.batch_seq).or_default() += 1;
-            of.left_out.insert((info.topic_partition, info.offset));
-        }
-        Ok(of)
+    pub(in crate::commit) fn letters_of(&mut self, batches: RangeInclusive<u64>) -> Result<Vec<LedgerLetter>> {
+        let letters = self.letters(&LetterSelection::default())?.into_iter();
+        let letter = |letter: StoredLetter| {
+            let bytes = letter.info.key_bytes.unwrap_or(0) + letter.info.value_bytes.unwrap_or(0);
+            LedgerLetter {
+                batch_seq: letter.info.batch_seq,
+                topic_partition: letter.info.topic_partition,
+                offset: letter.info.offset,
+                id: letter.info.id,
+                fate: LetterFate::Kept { stage: letter.info.stage, bytes: bytes + letter.headers.len() as u64 },
+            }
+        };
+        Ok(letters.map(letter).filter(|letter| batches.contains(&letter.batch_seq)).collect())
+    }
+
+    pub(in crate::commit) fn letter_contents(&mut self, ids: &[i64]) -> Result<Vec<LetterContent>> {
+        let letters = self.letters(&LetterSelection::default())?.into_iter();
+        let content = |StoredLetter { info, key, value, headers, timestamp_ms }| LetterContent {
+            id: info.id,
+            key,
+            value,
+            headers,
+            timestamp_ms,
+        };
+        Ok(letters.filter(|letter| ids.contains(&letter.info.id)).map(content).collect())
     }
 
     /// The selected dead letters in the order of topic, partition and offset.

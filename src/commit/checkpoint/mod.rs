@@ -71,7 +71,7 @@ impl CheckpointStore {
         if !settings.tables.is_empty() {
             return Err(no_tables());
         }
-        let path = folder::path_of(settings.url.expose())?;
+        let path = folder::path_of(&settings.url)?;
         let (settings, owner) = (settings.clone(), String::from("host=? process_id=?"));
         Ok(Self { settings, clock, path, session: None, draft: None, owner_file: None, owner, known: false })
     }

@@ -400,7 +400,7 @@ impl Store for SqliteStore {
         for rows in after {
             table_rows(connection, &self.tables, rows).await?;
         }
-        user_code::run(connection, &self.settings.application, batch).await?;
+        user_code::run(connection, &self.settings, batch).await?;
         write::dead_letters(connection, &self.settings.application, batch.batch_seq, &batch.dead_letters).await?;
         write::lost_ranges(connection, &self.settings.application, batch).await
     }

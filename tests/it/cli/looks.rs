@@ -155,7 +155,7 @@ async fn tables_of_a_running_job_stay() {
         let owner = format!("application=job host={}", gethostname::gethostname().to_string_lossy());
         assert!(one_error(&ran).contains(&format!("{owner} process_id={}", running.id())), "{}", ran.stderr);
         running.signal("TERM");
-        assert_eq!(running.ended().await.0, Some(143));
+        assert_eq!(running.ended().await.0, 143);
         assert_eq!(world.run(&["migrate", "down", "job.toml"]).code, 0);
     }
 }

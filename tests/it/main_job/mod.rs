@@ -9,6 +9,6 @@ mod large;
 mod losses;
 mod moved_offsets;
 mod partitions;
-pub(crate) mod process;
 pub(crate) mod recount;
+mod refused_rows;
 pub(crate) mod tables;
