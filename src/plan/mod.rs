@@ -7,8 +7,11 @@
 //! 2. [`plan_batch`] gives every partition its range, within the [`Limits`].
 //! 3. [`Timing`] says when that is, and what the batch is called.
 //!
+//! Where the job keeps to a rate that follows its speed, [`RateController`] says which.
+//!
 //! At the first start [`start_lookups`] and [`resolve_start`] fix the positions.
 
+mod backpressure;
 mod partitions;
 mod planner;
 mod problem;
@@ -17,6 +20,7 @@ mod record_size;
 mod start;
 mod timing;
 
+pub use backpressure::{BatchSpeed, PidRateEstimator, RateController};
 pub use partitions::{Answers, Problem, ProblemKind, Review, Silence, TopicFilter, Tracked, review};
 pub use planner::{Cut, Limits, Plan, PlannedRange, Position, plan_batch, reached};
 pub use rate::{Rates, rate_limits};

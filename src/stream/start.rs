@@ -22,7 +22,9 @@ use crate::{
     config,
     error::{Error, ErrorKind, Result, Stage},
     kafka::{KafkaProperties, OffsetLookup},
-    plan::{Answers, RecordSize, Silence, StartPositions, Timing, TopicFilter, resolve_start, start_lookups},
+    plan::{
+        Answers, RateController, RecordSize, Silence, StartPositions, Timing, TopicFilter, resolve_start, start_lookups,
+    },
     read::{DirectReader, ReaderSettings},
     report::Status,
     transform::Output,
@@ -37,6 +39,7 @@ pub(super) async fn start(parts: &Parts, stop: watch::Receiver<bool>) -> Result<
     let reporter = parts.reporter.clone();
     reporter.status(Status::Starting);
     refuse_tables_without_a_database(parts)?;
+    let rate_controller = RateController::new(&parts.stream.backpressure, parts.stream.batch_interval)?;
     let properties = kafka_properties(&parts.kafka, &parts.application);
     let isolation = parts.kafka.isolation_level;
     let lookup = OffsetLookup::new(&properties, Arc::clone(&parts.clock))?;
@@ -90,6 +93,7 @@ pub(super) async fn start(parts: &Parts, stop: watch::Receiver<bool>) -> Result<
         batch_seq: recovered.batch_seq,
         last_time: recovered.last_batch_time,
         record_size: RecordSize::new(),
+        rate_controller,
         silence: Silence::default(),
         stop_at,
         pending: None,
@@ -101,9 +105,9 @@ pub(super) async fn start(parts: &Parts, stop: watch::Receiver<bool>) -> Result<
     Ok(Started { driver, committer })
 }
 
-/// Jobs with a rate limit keep the grid: a rate means offsets per interval.
+/// Jobs with a rate limit keep the grid: a rate means offsets per interval. Backpressure counts as one.
 fn on_grid(parts: &Parts) -> bool {
-    parts.stream.max_rate_per_partition.is_some()
+    parts.stream.max_rate_per_partition.is_some() || parts.stream.backpressure.enabled
 }
 
 pub(super) fn kafka_properties(kafka: &config::KafkaConfig, application: &str) -> KafkaProperties {

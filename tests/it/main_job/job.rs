@@ -56,9 +56,15 @@ off = {{ from = "offset", type = "bigint" }}
 
     /// Starts it in the background; each of `settings` is a key and its value.
     pub(crate) fn start(&self, settings: &[&str]) -> Running {
+        self.start_under_fire(settings, "")
+    }
+
+    /// The same with faults: `FAILPOINTS` of the program.
+    pub(crate) fn start_under_fire(&self, settings: &[&str], failpoints: &str) -> Running {
         let stderr = self.folder.path().join(unique("stderr"));
         let mut command = Command::new(env!("CARGO_BIN_EXE_directstream"));
         command.arg("run").arg(self.folder.path().join("job.toml")).env("DIRECTSTREAM_LOG", "warn");
+        command.env("FAILPOINTS", failpoints);
         for setting in settings {
             if setting.starts_with("--") {
                 command.arg(setting)
