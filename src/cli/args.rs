@@ -1,8 +1,14 @@
 //! The arguments of every command. Raw values only: they become settings elsewhere.
 
+mod offsets;
+
 use std::{ffi::OsStr, path::PathBuf, sync::LazyLock};
 
 use clap::{Arg, Args, Parser, Subcommand, ValueEnum, builder::TypedValueParser, error::ErrorKind};
+
+pub use offsets::{
+    OffsetsChangeArgs, OffsetsCommand, OffsetsExportArgs, OffsetsResetArgs, OffsetsSetArgs, OffsetsShowArgs, Scenario,
+};
 
 static VERSION_LINE: LazyLock<String> =
     LazyLock::new(|| format!("{} (librdkafka {})", crate::report::VERSION, crate::report::librdkafka_version()));
@@ -57,7 +63,7 @@ pub enum Command {
         directstream run orders.toml --until-latest --set stream.batch_interval=1s")]
     Run(RunArgs),
 
-    /// Look at the committed offsets of a job.
+    /// Look at the committed offsets of a job, or move them.
     Offsets {
         /// What to do with them.
         #[command(subcommand)]
@@ -143,26 +149,6 @@ pub struct RunArgs {
     /// If another process owns the application, take it over now.
     #[arg(long)]
     pub take_over: bool,
-}
-
-/// `offsets ...`
-#[derive(Debug, Subcommand)]
-pub enum OffsetsCommand {
-    /// Show committed and latest offsets and the lag of every partition.
-    #[command(after_help = "Example:\n  directstream offsets show orders.toml --topic orders")]
-    Show(OffsetsShowArgs),
-}
-
-/// `offsets show`
-#[derive(Debug, Clone, Args)]
-pub struct OffsetsShowArgs {
-    /// The job.
-    #[command(flatten)]
-    pub job: JobArgs,
-
-    /// Only this topic; may be given more than once. Without it: all topics of the job.
-    #[arg(long = "topic", value_name = "TOPIC")]
-    pub topics: Vec<String>,
 }
 
 /// `batches`

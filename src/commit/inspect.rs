@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::{
     ledger::unsigned,
     link::{Link, fetch, no_sql},
+    moves::LedgerMove,
     postgres, schema_of,
     settings::StoredPosition,
     sqlite,
@@ -107,9 +108,9 @@ pub struct LedgerLoss {
 pub struct LedgerLetters {
     /// How many each batch has; a batch without any is not in it.
     pub counts: BTreeMap<u64, u64>,
-    /// Where the records lie of which no table has a row: dead letters, and those that were discarded. Not those that were
-    /// replayed.
-    pub left_out: BTreeSet<(TopicPartition, Offset)>,
+    /// Where the records of each batch lie of which no table has a row: dead letters, and those that were discarded. Not those
+    /// that were replayed. Offsets that were moved back are read by more than one batch.
+    pub left_out: BTreeMap<u64, BTreeSet<(TopicPartition, Offset)>>,
 }
 
 /// A read-only connection to a store.
@@ -134,6 +135,7 @@ type ApplicationRow = (
 type PositionRow = (String, i32, i64, Option<String>, Option<i32>);
 type BatchRow = (i64, i64, i64, i64, i64, i64, i64, i64, i64, i64, i64, String);
 type LossRow = (i64, String, i32, i64, Option<i64>);
+type MoveRow = (i64, String, i32, Option<i64>, i64, Option<String>, Option<i64>);
 type LetterRow = (i64, String, i32, i64, String);
 type RangeRow = (i64, String, i32, i64, i64, i64, i64, i64, i64, Option<String>, Option<i32>);
 
@@ -343,6 +345,31 @@ impl Inspector {
         rows.into_iter().map(loss).collect()
     }
 
+    /// The offsets that operators moved, in the order in which they did.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn moved_offsets(&mut self) -> Result<Vec<LedgerMove>> {
+        if let Link::Checkpoint(look) = &mut self.connection {
+            return look.moves();
+        }
+        let sql = "SELECT batch_seq, topic, partition, from_offset, until_offset, topic_id, rows_deleted FROM {}moved_offsets \
+             WHERE application = $1 ORDER BY id";
+        let what = "cannot read the moved offsets";
+        let rows = fetch!(&mut self.connection, what, MoveRow, sql, &self.application)?;
+        let moved = |(batch_seq, topic, partition, from, until, topic_id, rows): MoveRow| {
+            Ok(LedgerMove {
+                batch_seq: unsigned("batch_seq", batch_seq)?,
+                topic_partition: TopicPartition::new(topic, partition),
+                from_offset: from.map(offset).transpose()?,
+                until_offset: offset(until)?,
+                topic_id: topic_id.map(TopicId::new),
+                rows_deleted: rows.is_some(),
+            })
+        };
+        rows.into_iter().map(moved).collect()
+    }
+
     /// The dead letters of these batches.
     ///
     /// # Errors
@@ -360,9 +387,11 @@ impl Inspector {
         let rows = fetch!(&mut self.connection, what, LetterRow, sql, &self.application, from, until)?;
         let mut letters = LedgerLetters::default();
         for (batch_seq, topic, partition, at, outcome) in rows {
-            *letters.counts.entry(unsigned("batch_seq", batch_seq)?).or_default() += 1;
+            let batch_seq = unsigned("batch_seq", batch_seq)?;
+            *letters.counts.entry(batch_seq).or_default() += 1;
             if outcome != "replayed" {
-                letters.left_out.insert((TopicPartition::new(topic, partition), offset(at)?));
+                let place = (TopicPartition::new(topic, partition), offset(at)?);
+                letters.left_out.entry(batch_seq).or_default().insert(place);
             }
         }
         Ok(letters)

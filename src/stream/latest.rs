@@ -5,12 +5,15 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use super::{inquiry::Inquiry, start::kafka_properties};
 use crate::{
     clock::Clock,
-    config::KafkaConfig,
+    config::{Job, KafkaConfig},
     error::{Error, Result, Stage},
     kafka::OffsetLookup,
     plan::{Answers, TopicFilter},
     types::{Offset, TopicPartition},
 };
+
+/// The pause between two questions to a cluster that does not answer whole yet.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 /// The partitions of a job's topics and the end of each, as far as Kafka told.
 #[derive(Debug, Default)]
@@ -57,4 +60,26 @@ pub async fn latest_offsets(
         unknown.map(|tp| Error::unavailable("Kafka did not tell the latest offset").on(tp.clone()))
     };
     Ok(LatestOffsets { partitions, missing: missing.map(|error| error.at(Stage::Plan)) })
+}
+
+/// Topics, and earliest and latest offset of every partition of the job, within `stream.start_timeout`; and who was asked.
+pub(super) async fn whole_answers(job: &Job, clock: Arc<dyn Clock>) -> Result<(Inquiry, Answers)> {
+    let started = clock.monotonic();
+    let lookup = OffsetLookup::new(&kafka_properties(&job.kafka, &job.name), Arc::clone(&clock))?;
+    let inquiry = Inquiry::new(lookup, TopicFilter::new(&job.kafka.subscription)?, job.kafka.isolation_level);
+    loop {
+        let answers = inquiry.ask().await?;
+        let whole =
+            |(tp, _): &(TopicPartition, _)| answers.latest.contains_key(tp) && answers.earliest.contains_key(tp);
+        let missing = answers.missing_topics(inquiry.filter());
+        if missing.is_empty() && answers.partitions(inquiry.filter()).iter().all(whole) {
+            return Ok((inquiry, answers));
+        }
+        if clock.monotonic().saturating_sub(started) >= job.stream.start_timeout {
+            let error =
+                missing.first().map_or_else(|| Error::unavailable("Kafka does not answer"), |told| told.to_error());
+            return Err(inquiry.why_silent(error).at(Stage::Plan));
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
 }

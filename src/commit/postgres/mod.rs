@@ -21,6 +21,7 @@ use self::{error::answer, owner::Unblock, session::Session};
 pub(super) use self::{
     error::postgres_error,
     isolate::slices,
+    owner::live as live_owner,
     schema::{applied, down, up},
     session::options,
     tables::{Table, tables_of},

@@ -8,18 +8,17 @@ mod chain;
 use std::{
     collections::BTreeSet,
     sync::{Arc, PoisonError, RwLock},
-    time::Duration,
 };
 
 use self::chain::Chain;
-use super::{inquiry::Inquiry, job::in_time, start::kafka_properties, work::on_own_thread};
+use super::{job::in_time, latest::whole_answers, start::kafka_properties, work::on_own_thread};
 use crate::{
     clock::Clock,
-    commit::{Comparison, Inspector, LedgerBatch, LedgerLoss, LedgerRange, RowDifference},
+    commit::{Comparison, Inspector, LedgerBatch, LedgerLoss, LedgerMove, LedgerRange, RowDifference},
     config::Job,
     error::{Error, Result, Stage},
-    kafka::{OffsetLookup, TopicAnswer},
-    plan::{Answers, TopicFilter},
+    kafka::TopicAnswer,
+    plan::Answers,
     read::{DirectReader, KafkaRdd, ReadRanges, ReaderSettings},
     report::shortened,
     transform::{
@@ -35,7 +34,6 @@ const LEDGER_PAGE: u32 = 100;
 pub const FINDINGS_MAX: usize = 1_000;
 /// Enough of a value to know it by.
 const VALUE_BYTES_MAX: usize = 60;
-const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 /// What was compared, and what was found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -110,20 +108,20 @@ pub async fn verify(
         let mut comparison = Comparison::begin(inspector, &job.outputs).await?;
         let ledger = comparison.inspector();
         let application = ledger.known().await?;
-        let (stored, losses) = (ledger.offsets().await?, ledger.lost_ranges().await?);
-        Ok((comparison, application, stored, losses))
+        let (stored, losses, moves) =
+            (ledger.offsets().await?, ledger.lost_ranges().await?, ledger.moved_offsets().await?);
+        Ok((comparison, application, stored, losses, moves))
     };
-    let (mut comparison, application, stored, losses) = in_time(job, begun).await?;
-    let answers = ask(job, Arc::clone(&clock)).await?;
+    let (mut comparison, application, stored, losses, moves) = in_time(job, begun).await?;
+    let (_, answers) = whole_answers(job, Arc::clone(&clock)).await?;
     let replay = Arc::new(Replay::new(job, &comparison, clock)?);
     let mut verification = Verification { complete: since <= 1, ..Verification::default() };
-    let mut chain = Chain::default();
+    let mut chain = Chain::with_moves(moves.clone());
     let mut next = since;
     loop {
         let page = comparison.inspector().batches_from(next, LEDGER_PAGE).await?;
         let Some(last) = page.last() else { break };
-        let letters = comparison.inspector().letters_of(next..=last.batch_seq).await?;
-        *replay.left_out.write().unwrap_or_else(PoisonError::into_inner) = letters.left_out;
+        let mut letters = comparison.inspector().letters_of(next..=last.batch_seq).await?;
         next = last.batch_seq + 1;
         for batch in page {
             if verification.first_batch.is_none() {
@@ -150,6 +148,10 @@ pub async fn verify(
             let gone = batch.ranges.len() - there.len();
             verification.ranges_gone += gone as u64;
             verification.complete &= gone == 0;
+            replay.leave_out(LeftOut {
+                letters: letters.left_out.remove(&batch.batch_seq).unwrap_or_default(),
+                undone: undone(&moves, batch.batch_seq),
+            });
             let (replay, again) = (Arc::clone(&replay), there.clone());
             let info = batch.clone();
             let (prepared, counts) = on_own_thread(move || replay.batch(&info, &again)).await??;
@@ -168,6 +170,11 @@ pub async fn verify(
         comparison.differences(table, complete, |difference| verification.add_row(&difference)).await?;
     }
     Ok(verification)
+}
+
+/// The offsets of a batch whose rows were deleted later, when they were moved back to be read again.
+fn undone(moves: &[LedgerMove], batch_seq: u64) -> Vec<OffsetRange> {
+    moves.iter().filter(|moved| batch_seq <= moved.batch_seq).filter_map(LedgerMove::undone).collect()
 }
 
 fn compare_counts(verification: &mut Verification, batch: &LedgerBatch, range: &LedgerRange, now: &RangeCounts) {
@@ -209,36 +216,32 @@ fn is_there(range: &LedgerRange, answers: &Answers) -> bool {
     same_topic && earliest && latest
 }
 
-/// Topics and offsets of all partitions, within `stream.start_timeout`.
-async fn ask(job: &Job, clock: Arc<dyn Clock>) -> Result<Answers> {
-    let started = clock.monotonic();
-    let lookup = OffsetLookup::new(&kafka_properties(&job.kafka, &job.name), Arc::clone(&clock))?;
-    let inquiry = Inquiry::new(lookup, TopicFilter::new(&job.kafka.subscription)?, job.kafka.isolation_level);
-    loop {
-        let answers = inquiry.ask().await?;
-        let whole =
-            |(tp, _): &(TopicPartition, _)| answers.latest.contains_key(tp) && answers.earliest.contains_key(tp);
-        let missing = answers.missing_topics(inquiry.filter());
-        if missing.is_empty() && answers.partitions(inquiry.filter()).iter().all(whole) {
-            return Ok(answers);
-        }
-        if clock.monotonic().saturating_sub(started) >= job.stream.start_timeout {
-            let error =
-                missing.first().map_or_else(|| Error::unavailable("Kafka does not answer"), |told| told.to_error());
-            return Err(inquiry.why_silent(error).at(Stage::Plan));
-        }
-        tokio::time::sleep(ASK_AGAIN).await;
-    }
-}
-
 /// The job's own pipeline, without its commit.
 struct Replay {
     reader: Arc<DirectReader>,
     runner: Arc<dyn Runner>,
     output: Arc<dyn TransactionalOutput>,
     shapes: Vec<Vec<ColumnShape>>,
-    /// The records of the batches at hand that have no row: refused by the database, or where the job file was mended since.
-    left_out: Arc<RwLock<BTreeSet<(TopicPartition, Offset)>>>,
+    left_out: Arc<RwLock<LeftOut>>,
+}
+
+/// The records of the batch at hand that have no row.
+#[derive(Debug, Default)]
+struct LeftOut {
+    /// Refused by the database, or where the job file was mended since.
+    letters: BTreeSet<(TopicPartition, Offset)>,
+    /// Taken back by an operator.
+    undone: Vec<OffsetRange>,
+}
+
+impl LeftOut {
+    fn has(&self, record: &Record) -> bool {
+        let (tp, offset) = (record.topic_partition(), record.offset());
+        let within = |range: &OffsetRange| {
+            range.topic_partition == *tp && (range.from_offset..range.until_offset).contains(&offset)
+        };
+        self.undone.iter().any(within) || (!self.letters.is_empty() && self.letters.contains(&(tp.clone(), offset)))
+    }
 }
 
 impl Replay {
@@ -250,12 +253,10 @@ impl Replay {
             clients: None,
         };
         let graph = Graph::default();
-        let left_out = Arc::<RwLock<BTreeSet<_>>>::default();
+        let left_out = Arc::<RwLock<LeftOut>>::default();
         let left = Arc::clone(&left_out);
-        let records = DirectKafkaInputDStream::new(&graph).filter(move |record: &Record| {
-            let left = left.read().unwrap_or_else(PoisonError::into_inner);
-            left.is_empty() || !left.contains(&(record.topic_partition().clone(), record.offset()))
-        });
+        let records = DirectKafkaInputDStream::new(&graph)
+            .filter(move |record: &Record| !left.read().unwrap_or_else(PoisonError::into_inner).has(record));
         records.save_records(job.input.format, OnError::DeadLetter, comparison.expected_tables().to_vec());
         let outputs = graph.outputs();
         let [Output::Transactional(output)] = outputs.as_slice() else {
@@ -268,6 +269,11 @@ impl Replay {
             shapes: comparison.shapes(),
             left_out,
         })
+    }
+
+    /// What of the next batch has no row.
+    fn leave_out(&self, left_out: LeftOut) {
+        *self.left_out.write().unwrap_or_else(PoisonError::into_inner) = left_out;
     }
 
     /// Reads and transforms the batch again; waits for Kafka.

@@ -8,6 +8,7 @@ mod help;
 mod job;
 mod life;
 mod looks;
+mod offsets;
 mod pooler;
 mod refused;
 mod rivals;

@@ -106,8 +106,14 @@ columns.id = {{ from = "value:/id", type = "bigint" }}
 
     /// Starts the program in the background.
     pub(super) fn spawn(&self, arguments: &[&str]) -> Running {
+        self.spawn_under_fire(arguments, "")
+    }
+
+    /// The same with faults: `FAILPOINTS` of the program.
+    pub(super) fn spawn_under_fire(&self, arguments: &[&str], failpoints: &str) -> Running {
         let stderr = self.folder.path().join(crate::support::unique("stderr"));
         let mut command = self.command(arguments);
+        command.env("FAILPOINTS", failpoints);
         let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&stderr).unwrap());
         Running { child: command.spawn().unwrap(), stderr }
     }

@@ -1,10 +1,17 @@
-//! `directstream offsets`: committed and latest offsets of a job, and the lag.
+//! `directstream offsets`: committed and latest offsets of a job, and the lag; offsets moved, and written as CSV.
+
+mod csv;
+mod reset;
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{CommandEnd, Console, Table, args::OffsetsShowArgs, job::load_job};
+use super::{
+    CommandEnd, Console, Table,
+    args::{OffsetsExportArgs, OffsetsShowArgs},
+    job::load_job,
+};
 use crate::{
     commit::{ApplicationInfo, Inspector, StoredPosition},
     config::Job,
@@ -13,6 +20,7 @@ use crate::{
     stream::{LatestOffsets, in_time, latest_offsets},
     types::{Offset, TopicPartition},
 };
+pub(super) use reset::{reset, set};
 
 /// What `offsets show` tells, in the words of Kafka's own `kafka-consumer-groups`.
 #[derive(Debug, Serialize)]
@@ -52,6 +60,37 @@ pub(super) async fn show(args: OffsetsShowArgs, console: &Console) -> Result<Com
     }
     let shown = shown(&job, &args.topics, &application, &positions, &latest)?;
     console.print(&shown, text)?;
+    Ok(CommandEnd::Done)
+}
+
+/// What `offsets export` tells in JSON.
+#[derive(Debug, Serialize)]
+struct Exported {
+    topic: String,
+    partition: i32,
+    offset: i64,
+}
+
+/// `offsets export`: the committed offsets as `kafka-consumer-groups` writes and reads them.
+pub(super) async fn export(args: OffsetsExportArgs, console: &Console) -> Result<CommandEnd> {
+    let job = load_job(&args.job)?;
+    let (_, positions) = in_time(&job, stored(&job)).await?;
+    let known = |topic: &String| positions.iter().any(|position| *position.topic_partition.topic == **topic);
+    if let Some(unknown) = args.topics.iter().find(|topic| !known(topic)) {
+        return Err(Error::config(format!("no offset of this topic is stored topic={}", printable(unknown))));
+    }
+    let of_topics = |position: &&StoredPosition| {
+        args.topics.is_empty() || args.topics.iter().any(|topic| *position.topic_partition.topic == **topic)
+    };
+    let rows = positions.iter().filter(of_topics).map(|position| Exported {
+        topic: position.topic_partition.topic.to_string(),
+        partition: position.topic_partition.partition,
+        offset: position.until_offset.get(),
+    });
+    let rows: Vec<Exported> = rows.collect();
+    console.print(&rows, |rows| {
+        csv::write(rows.iter().map(|row| (&*row.topic, row.partition, row.offset)), args.header)
+    })?;
     Ok(CommandEnd::Done)
 }
 
