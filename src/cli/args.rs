@@ -70,6 +70,12 @@ pub enum Command {
         command: OffsetsCommand,
     },
 
+    /// Tell how far the committed offsets are behind Kafka.
+    #[command(
+        after_help = "Examples:\n  directstream lag orders.toml\n  directstream lag orders.toml --watch --every 10s"
+    )]
+    Lag(LagArgs),
+
     /// List the batches that were committed last.
     #[command(after_help = "Example:\n  directstream batches orders.toml --last 5 --output json")]
     Batches(BatchesArgs),
@@ -149,6 +155,26 @@ pub struct RunArgs {
     /// If another process owns the application, take it over now.
     #[arg(long)]
     pub take_over: bool,
+}
+
+/// `lag`
+#[derive(Debug, Clone, Args)]
+pub struct LagArgs {
+    /// The job.
+    #[command(flatten)]
+    pub job: JobArgs,
+
+    /// Only this topic; may be given more than once. Without it: all topics of the job.
+    #[arg(long = "topic", value_name = "TOPIC")]
+    pub topics: Vec<String>,
+
+    /// Look again and again, until a signal comes: a line each time, with rates; with --output json a document a line.
+    #[arg(long)]
+    pub watch: bool,
+
+    /// How long from look to look.
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = offsets::duration, requires = "watch")]
+    pub every: std::time::Duration,
 }
 
 /// `batches`

@@ -41,6 +41,6 @@ pub use create_rdd::create_rdd;
 pub use direct_stream::DirectStream;
 pub use job::context_of;
 pub(crate) use job::in_time;
-pub use latest::{LatestOffsets, latest_offsets};
+pub use latest::{LatestLookup, LatestOffsets};
 pub use reset::{PlannedReset, TopicScope, plan_reset};
 pub use verify::{FINDINGS_MAX, Finding, Verification, verify};

@@ -1,6 +1,6 @@
 //! The arguments of `offsets`: the scenarios of `kafka-consumer-groups --reset-offsets` by their own names.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand};
 
@@ -176,6 +176,12 @@ fn time_ms(text: &str) -> Result<i64, String> {
     });
     time.map(jiff::Timestamp::as_millisecond)
         .map_err(|_| "a time is such as 2026-01-31T00:00:00.000 or 2026-01-31T01:00:00+01:00".to_owned())
+}
+
+/// Reads a duration that is not zero.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let ms = u64::try_from(duration_ms(text)?).ok().filter(|ms| *ms > 0);
+    ms.map(Duration::from_millis).ok_or_else(|| "a duration is such as 2s or 500ms, and not zero".to_owned())
 }
 
 /// Reads a duration as milliseconds; a day has 24 hours.

@@ -17,31 +17,31 @@ use crate::{
     config::Job,
     error::{Error, Result},
     report::printable,
-    stream::{LatestOffsets, in_time, latest_offsets},
+    stream::{LatestLookup, LatestOffsets, in_time},
     types::{Offset, TopicPartition},
 };
 pub(super) use reset::{reset, set};
 
 /// What `offsets show` tells, in the words of Kafka's own `kafka-consumer-groups`.
 #[derive(Debug, Serialize)]
-struct Shown {
-    group: String,
+pub(super) struct Shown {
+    pub(super) group: String,
     epoch: u64,
     batch_seq: u64,
     /// What Kafka did not tell, and why; null if it told everything.
-    kafka_error: Option<String>,
-    partitions: Vec<Row>,
+    pub(super) kafka_error: Option<String>,
+    pub(super) partitions: Vec<Row>,
 }
 
 #[derive(Debug, Serialize)]
-struct Row {
-    topic: String,
-    partition: i32,
+pub(super) struct Row {
+    pub(super) topic: String,
+    pub(super) partition: i32,
     /// Null: nothing is stored for it yet.
-    current_offset: Option<i64>,
+    pub(super) current_offset: Option<i64>,
     /// Null: Kafka did not tell.
-    log_end_offset: Option<i64>,
-    lag: Option<i64>,
+    pub(super) log_end_offset: Option<i64>,
+    pub(super) lag: Option<i64>,
     /// The owner; null if no process owns the application.
     consumer_id: Option<String>,
     host: Option<String>,
@@ -52,8 +52,8 @@ struct Row {
 pub(super) async fn show(args: OffsetsShowArgs, console: &Console) -> Result<CommandEnd> {
     let job = load_job(&args.job)?;
     let stored = in_time(&job, stored(&job));
-    let latest = latest_offsets(&job.kafka, &job.name, job.stream.start_timeout, console.clock());
-    let (stored, latest) = tokio::join!(stored, latest);
+    let lookup = LatestLookup::new(&job.kafka, &job.name, console.clock())?;
+    let (stored, latest) = tokio::join!(stored, lookup.ask(job.stream.start_timeout));
     let ((application, positions), latest) = (stored?, latest?);
     if let Some(error) = &latest.missing {
         tracing::warn!("{}", error.chain());
@@ -94,13 +94,13 @@ pub(super) async fn export(args: OffsetsExportArgs, console: &Console) -> Result
     Ok(CommandEnd::Done)
 }
 
-async fn stored(job: &Job) -> Result<(ApplicationInfo, Vec<StoredPosition>)> {
+pub(super) async fn stored(job: &Job) -> Result<(ApplicationInfo, Vec<StoredPosition>)> {
     let mut store = Inspector::open(&job.store.url, &job.name).await?;
     let application = store.known().await?;
     Ok((application, store.offsets().await?))
 }
 
-fn shown(
+pub(super) fn shown(
     job: &Job,
     topics: &[String],
     application: &ApplicationInfo,

@@ -3,7 +3,7 @@ use std::{fs, path::Path, process::Stdio};
 use super::{directstream, run};
 
 /// Every command there is, and whether it is one that runs, not one that only holds others.
-const COMMANDS: [(&[&str], bool); 20] = [
+const COMMANDS: [(&[&str], bool); 21] = [
     (&[], false),
     (&["demo"], true),
     (&["run"], true),
@@ -12,6 +12,7 @@ const COMMANDS: [(&[&str], bool); 20] = [
     (&["offsets", "reset"], true),
     (&["offsets", "set"], true),
     (&["offsets", "export"], true),
+    (&["lag"], true),
     (&["batches"], true),
     (&["verify"], true),
     (&["dead-letters"], false),
@@ -86,7 +87,7 @@ fn the_version_names_the_client_library_too() {
 
 #[test]
 fn a_wrong_command_line_ends_with_2_and_says_what_is_right() {
-    let wrong: [(&[&str], &str); 17] = [
+    let wrong: [(&[&str], &str); 18] = [
         (&[], "Usage: directstream"),
         (&["offset"], "'offsets'"),
         (&["runn"], "'run'"),
@@ -96,9 +97,10 @@ fn a_wrong_command_line_ends_with_2_and_says_what_is_right() {
         (&["offsets", "reset", "job.toml", "--to-earliest", "--to-latest"], "cannot be used with"),
         (&["offsets", "reset", "job.toml", "--to-latest", "--dry-run", "--execute"], "cannot be used with"),
         (&["offsets", "reset", "job.toml", "--to-datetime", "yesterday"], "a time is such as"),
-        (&["offsets", "reset", "job.toml", "--by-duration", "-PT1H"], "a duration is such as"),
+        (&["offsets", "reset", "job.toml", "--by-duration=-PT1H"], "a duration is such as"),
         (&["offsets", "reset", "job.toml", "--to-latest", "--topic", "t:x"], "some of its partitions"),
         (&["offsets", "set", "job.toml", "t:0"], "TOPIC:PARTITION:OFFSET"),
+        (&["lag", "job.toml", "--watch", "--every", "0s"], "and not zero"),
         (&["run"], "<JOB.toml>"),
         (&["run", "job.toml", "--until-lastest"], "--until-latest"),
         (&["run", "job.toml", "--standby", "--take-over"], "cannot be used with"),

@@ -6,6 +6,7 @@ mod database;
 mod dead_letters;
 mod help;
 mod job;
+mod lag;
 mod life;
 mod looks;
 mod offsets;

@@ -91,13 +91,14 @@ async fn dk_56_the_rate_falls_while_commits_are_slow_rises_when_they_are_not_and
     assert_eq!(code, 0, "{told}");
     assert_eq!(told.matches("failpoint commit::before_commit: delay:300").count(), SLOW, "{told}");
     let spans = spans(&job.tables).await;
-    // Two batches at the initial rate, and one or two more that were planned before the second was committed.
-    assert_eq!(spans[..2], [2_000, 2_000], "{spans:?}");
-    // 100 records a second are 10 in a batch, shared out and cut to 6 and 3 or so.
+    // Two thirds and one third of 2,000, cut to whole offsets (DK-59); more than two of these may be planned before the second
+    // one was committed.
+    assert_eq!(spans[..2], [1_999, 1_999], "{spans:?}");
+    // 100 records a second are 10 in a batch, shared out and cut to 6 and 3.
     let slowest = spans[..SLOW].iter().min().unwrap();
     assert!((2..=10).contains(slowest), "{spans:?}");
     let fastest = spans[SLOW..].iter().max().unwrap();
-    assert!(*fastest >= 2_000, "{spans:?}");
+    assert!(*fastest > 1_999, "{spans:?}");
     assert_eq!(job.tables.places().await, all(records));
     eprintln!("slow commits: offsets of each batch {spans:?}");
 
