@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::{
     ledger::unsigned,
     link::{Link, fetch, no_sql},
+    moves::LedgerMove,
     postgres, schema_of,
     settings::StoredPosition,
     sqlite,
@@ -119,6 +120,7 @@ type ApplicationRow = (
 type PositionRow = (String, i32, i64, Option<String>, Option<i32>);
 type BatchRow = (i64, i64, i64, i64, i64, i64, i64, i64, i64, i64, i64, String);
 type LossRow = (i64, String, i32, i64, Option<i64>);
+type MoveRow = (i64, String, i32, Option<i64>, i64, Option<String>, Option<i64>);
 type RangeRow = (i64, String, i32, i64, i64, i64, i64, i64, i64, Option<String>, Option<i32>);
 
 impl Inspector {
@@ -351,6 +353,31 @@ impl Inspector {
             })
         };
         rows.into_iter().map(loss).collect()
+    }
+
+    /// The offsets that operators moved, in the order in which they did.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn moved_offsets(&mut self) -> Result<Vec<LedgerMove>> {
+        if let Link::Checkpoint(look) = &mut self.connection {
+            return look.moves();
+        }
+        let sql = "SELECT batch_seq, topic, partition, from_offset, until_offset, topic_id, rows_deleted FROM {}moved_offsets \
+             WHERE application = $1 ORDER BY id";
+        let what = "cannot read the moved offsets";
+        let rows = fetch!(&mut self.connection, what, MoveRow, sql, &self.application)?;
+        let moved = |(batch_seq, topic, partition, from, until, topic_id, rows): MoveRow| {
+            Ok(LedgerMove {
+                batch_seq: unsigned("batch_seq", batch_seq)?,
+                topic_partition: TopicPartition::new(topic, partition),
+                from_offset: from.map(offset).transpose()?,
+                until_offset: offset(until)?,
+                topic_id: topic_id.map(TopicId::new),
+                rows_deleted: rows.is_some(),
+            })
+        };
+        rows.into_iter().map(moved).collect()
     }
 }
 

@@ -13,6 +13,7 @@
 //! * `isolate`: which records of a refused batch the database does not take;
 //! * `migrate` and `schema`: the store's own tables; `inspect`: reading them from outside; `kept_letters`: dead letters beside
 //!   the ledger; `letters`: dead letters listed, replayed, discarded from outside;
+//! * `moves`: offsets moved from outside;
 //! * `comparison`: the output tables beside what the records make of them;
 //! * `settings`: what goes in and comes out; `identity`, `outputs`, `ledger`: what the stores check and write alike;
 //! * `owner_file`: how an owner is known to be alive where the store is a file or a folder.
@@ -28,6 +29,7 @@ mod ledger;
 mod letters;
 mod link;
 mod migrate;
+mod moves;
 mod outputs;
 mod owner_file;
 mod postgres;
@@ -45,6 +47,7 @@ pub use comparison::{Comparison, RowDamage, RowDifference};
 pub use inspect::{ApplicationInfo, Inspector, LedgerBatch, LedgerLoss, LedgerRange};
 pub use kept_letters::{LedgerLetter, LetterContent, LetterFate};
 pub use letters::{LetterInfo, LetterRows, LetterSelection, Letters, Replayed, StoredLetter};
+pub use moves::{LedgerMove, MoveRequest, Moved, OffsetMove, OffsetMover, TracedTable};
 pub use protocol::Ownership;
 pub use schema::{MigrationStatus, migrate_down, migrate_up, migration_status};
 pub use settings::{Commit, CommitOutcome, Recovered, StoreHealth, StoreSettings, StoredPosition, TableShape};

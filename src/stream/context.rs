@@ -15,7 +15,7 @@ use super::{
 use crate::{
     clock::{Clock, SystemClock},
     commit::{Committer, Ownership},
-    config::{KafkaConfig, ReportConfig, StoreConfig, StoreUrl, StreamConfig},
+    config::{BackpressureConfig, KafkaConfig, ReportConfig, StoreConfig, StoreUrl, StreamConfig},
     error::{Error, Result, Stage},
     failpoint,
     report::{ListenerBus, Reporter, Status, StreamingListener, serve},
@@ -107,6 +107,21 @@ impl StreamingContextBuilder {
     #[must_use]
     pub fn max_rate_per_partition(mut self, records_per_second: u64) -> Self {
         self.stream.max_rate_per_partition = Some(records_per_second);
+        self
+    }
+
+    /// Rates that follow the speed of processing. Default: off. Spark: `spark.streaming.backpressure.*`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use directstream::{config::BackpressureConfig, stream::StreamingContext};
+    ///
+    /// let backpressure = BackpressureConfig { enabled: true, initial_rate: Some(5_000), ..Default::default() };
+    /// StreamingContext::builder("orders", Duration::from_secs(1)).backpressure(backpressure);
+    /// ```
+    #[must_use]
+    pub fn backpressure(mut self, backpressure: BackpressureConfig) -> Self {
+        self.stream.backpressure = backpressure;
         self
     }
 

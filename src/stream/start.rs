@@ -22,7 +22,9 @@ use crate::{
     config,
     error::{Error, ErrorKind, Result, Stage},
     kafka::{KafkaProperties, OffsetLookup},
-    plan::{Answers, RecordSize, Silence, StartPositions, Timing, TopicFilter, resolve_start, start_lookups},
+    plan::{
+        Answers, RateController, RecordSize, Silence, StartPositions, Timing, TopicFilter, resolve_start, start_lookups,
+    },
     read::{DirectReader, ReaderSettings},
     report::Status,
     transform::Output,
@@ -33,10 +35,11 @@ use crate::{
 const ASK_AGAIN: Duration = Duration::from_millis(250);
 
 /// Starts everything up to the first batch.
-pub(super) async fn start(parts: &Parts, stop: watch::Receiver<bool>) -> Result<Started> {
+pub(super) async fn start(parts: &Parts, mut stop: watch::Receiver<bool>) -> Result<Started> {
     let reporter = parts.reporter.clone();
     reporter.status(Status::Starting);
     refuse_tables_without_a_database(parts)?;
+    let rate_controller = RateController::new(&parts.stream.backpressure, parts.stream.batch_interval)?;
     let properties = kafka_properties(&parts.kafka, &parts.application);
     let isolation = parts.kafka.isolation_level;
     let lookup = OffsetLookup::new(&properties, Arc::clone(&parts.clock))?;
@@ -68,19 +71,11 @@ pub(super) async fn start(parts: &Parts, stop: watch::Receiver<bool>) -> Result<
         false => None,
     };
 
-    let workshop = Workshop {
-        reader,
-        runner: Arc::clone(&parts.runner),
-        outputs: parts.graph.outputs(),
-        tables: recovered.tables.iter().map(|table| table.columns.clone()).collect(),
-        histories: parts.graph.histories(),
-        zero_time_ms: recovered.zero_time_ms,
-        keep_chunks: !parts.graph.reads_once(),
-        reporter: reporter.clone(),
-        clock: Arc::clone(&parts.clock),
-    };
-    let workshop = Arc::new(workshop);
-    workshop.remember_past(parts, &recovered).await?;
+    let workshop = Arc::new(workshop(parts, reader, &recovered));
+    tokio::select! {
+        remembered = workshop.remember_past(parts, &recovered) => remembered?,
+        () = asked_to_stop(&mut stop) => return Err(stopped()),
+    }
     let driver = Driver {
         stream: parts.stream.clone(),
         on_data_loss: parts.kafka.on_data_loss,
@@ -94,6 +89,7 @@ pub(super) async fn start(parts: &Parts, stop: watch::Receiver<bool>) -> Result<
         batch_seq: recovered.batch_seq,
         last_time: recovered.last_batch_time,
         record_size: RecordSize::new(),
+        rate_controller,
         silence: Silence::default(),
         stop_at,
         pending: None,
@@ -106,9 +102,26 @@ pub(super) async fn start(parts: &Parts, stop: watch::Receiver<bool>) -> Result<
     Ok(Started { driver, committer })
 }
 
-/// Jobs with a rate limit keep the grid: a rate means offsets per interval. Jobs with windows do: those slide over its ticks.
+/// What every batch will be run with.
+fn workshop(parts: &Parts, reader: Arc<DirectReader>, recovered: &Recovered) -> Workshop {
+    Workshop {
+        reader,
+        runner: Arc::clone(&parts.runner),
+        outputs: parts.graph.outputs(),
+        tables: recovered.tables.iter().map(|table| table.columns.clone()).collect(),
+        histories: parts.graph.histories(),
+        zero_time_ms: recovered.zero_time_ms,
+        keep_chunks: !parts.graph.reads_once(),
+        reporter: parts.reporter.clone(),
+        clock: Arc::clone(&parts.clock),
+    }
+}
+
+/// Jobs with a rate limit keep the grid: a rate means offsets per interval. Backpressure counts as one. Jobs with windows do, which
+/// slide over its ticks.
 fn on_grid(parts: &Parts) -> bool {
-    parts.stream.max_rate_per_partition.is_some() || !parts.graph.histories().is_empty()
+    let rated = parts.stream.max_rate_per_partition.is_some() || parts.stream.backpressure.enabled;
+    rated || !parts.graph.histories().is_empty()
 }
 
 pub(super) fn kafka_properties(kafka: &config::KafkaConfig, application: &str) -> KafkaProperties {

@@ -18,6 +18,7 @@ use crate::{
         inspect::{ApplicationInfo, LedgerBatch, LedgerLoss, LedgerRange},
         kept_letters::{LedgerLetter, LetterContent, LetterFate},
         letters::{LetterInfo, LetterSelection, StoredLetter},
+        moves::LedgerMove,
         settings::StoredPosition,
     },
     config::StoreUrl,
@@ -75,6 +76,34 @@ impl CheckpointLook {
     pub(in crate::commit) fn offsets(&self) -> Result<Vec<StoredPosition>> {
         let positions = self.state.iter().flat_map(|state| &state.positions);
         positions.map(super::state::Position::stored).collect()
+    }
+
+    /// The live owner, as a message names it; `None` if nobody owns the application, or who did is dead.
+    pub(in crate::commit) fn live_owner(&self) -> Result<Option<String>> {
+        let (Some(state), Some(folder)) = (&self.state, Folder::find(&self.path, &self.application)?) else {
+            return Ok(None);
+        };
+        state.live_owner(&folder.owners())
+    }
+
+    /// Offsets that operators moved, in the order of their epochs.
+    pub(in crate::commit) fn moves(&mut self) -> Result<Vec<LedgerMove>> {
+        let mut moves = Vec::new();
+        for entry in self.entries(|sealed| sealed.outliving > 0)? {
+            for one in &entry.moves {
+                let moved = LedgerMove {
+                    batch_seq: entry.batch_seq,
+                    topic_partition: TopicPartition::new(one.topic.as_str(), one.partition),
+                    from_offset: one.from_offset.map(offset).transpose()?,
+                    until_offset: offset(one.until_offset)?,
+                    topic_id: one.topic_id.as_deref().map(TopicId::new),
+                    rows_deleted: false,
+                };
+                moves.push((one.epoch, moved));
+            }
+        }
+        moves.sort_by_key(|(epoch, _)| *epoch);
+        Ok(moves.into_iter().map(|(_, moved)| moved).collect())
     }
 
     /// The entries of files that `wanted` says yes to, up to the batch that was the last one at the beginning.

@@ -20,6 +20,7 @@ use sqlx::{PgConnection, Row, postgres::PgConnectOptions};
 pub(super) use self::{
     error::postgres_error,
     isolate::slices,
+    owner::live as live_owner,
     pooler::connect_alone,
     schema::{applied, down, up},
     session::options,

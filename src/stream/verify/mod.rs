@@ -8,23 +8,23 @@ mod chain;
 mod letters;
 mod replay;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc};
 
 use self::{
     chain::Chain,
     letters::{BatchLetters, LedgerLetters, Places},
-    replay::{Again, Replay},
+    replay::{Again, LeftOut, Replay},
 };
-use super::{inquiry::Inquiry, job::in_time, start::kafka_properties, work::on_own_thread};
+use super::{job::in_time, latest::whole_answers, work::on_own_thread};
 use crate::{
     clock::Clock,
-    commit::{Comparison, Inspector, LedgerBatch, LedgerLetter, LedgerLoss, LedgerRange, RowDifference},
+    commit::{Comparison, Inspector, LedgerBatch, LedgerLetter, LedgerLoss, LedgerMove, LedgerRange, RowDifference},
     config::Job,
-    error::{Error, Result, Stage},
-    kafka::{OffsetLookup, TopicAnswer},
-    plan::{Answers, TopicFilter},
+    error::Result,
+    kafka::TopicAnswer,
+    plan::Answers,
     report::shortened,
-    types::{RangeCounts, TopicPartition},
+    types::{OffsetRange, RangeCounts},
 };
 
 /// Batches of the ledger that are read at a time.
@@ -33,7 +33,6 @@ const LEDGER_PAGE: u32 = 100;
 pub const FINDINGS_MAX: usize = 1_000;
 /// Enough of a value to know it by.
 const VALUE_BYTES_MAX: usize = 60;
-const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 /// What was compared, and what was found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -116,16 +115,18 @@ pub async fn verify(
         let mut comparison = Comparison::begin(inspector, &job.outputs).await?;
         let ledger = comparison.inspector();
         let application = ledger.known().await?;
-        let (stored, losses) = (ledger.offsets().await?, ledger.lost_ranges().await?);
-        Ok((comparison, application, stored, losses))
+        let (stored, losses, moves) =
+            (ledger.offsets().await?, ledger.lost_ranges().await?, ledger.moved_offsets().await?);
+        Ok((comparison, application, stored, losses, moves))
     };
-    let (comparison, application, stored, losses) = in_time(job, begun).await?;
-    let answers = ask(job, Arc::clone(&clock)).await?;
+    let (comparison, application, stored, losses, moves) = in_time(job, begun).await?;
+    let (_, answers) = whole_answers(job, Arc::clone(&clock)).await?;
     let replay = Arc::new(Replay::new(job, &comparison, clock)?);
     let verification = Verification { complete: since <= 1, ..Verification::default() };
-    let mut verifier = Verifier { comparison, answers, replay, losses, verification, chain: Chain::default() };
+    let chain = Chain::with_moves(moves.clone());
+    let mut verifier = Verifier { comparison, answers, replay, losses, moves, verification, chain };
     verifier.batches(since, &mut progress).await?;
-    let Verifier { mut comparison, mut verification, chain, .. } = verifier;
+    let Verifier { mut comparison, mut verification, mut chain, .. } = verifier;
     for wrong in chain.finish(&application, &stored) {
         verification.add("ledger", wrong);
     }
@@ -145,6 +146,7 @@ struct Verifier {
     answers: Answers,
     replay: Arc<Replay>,
     losses: Vec<LedgerLoss>,
+    moves: Vec<LedgerMove>,
     verification: Verification,
     chain: Chain,
 }
@@ -228,8 +230,14 @@ impl Verifier {
     }
 
     async fn again(&self, batch: &LedgerBatch, there: &[LedgerRange], left_out: Places) -> Result<Again> {
+        let left_out = LeftOut { letters: left_out, undone: self.undone(batch.batch_seq) };
         let (replay, batch, there) = (Arc::clone(&self.replay), batch.clone(), there.to_vec());
         on_own_thread(move || replay.batch(&batch, &there, left_out)).await?
+    }
+
+    /// The offsets of a batch whose rows were deleted later, when they were moved back to be read again.
+    fn undone(&self, batch_seq: u64) -> Vec<OffsetRange> {
+        self.moves.iter().filter(|moved| batch_seq <= moved.batch_seq).filter_map(LedgerMove::undone).collect()
     }
 }
 
@@ -277,26 +285,4 @@ fn is_there(range: &LedgerRange, answers: &Answers) -> bool {
     let earliest = answers.earliest.get(tp).is_some_and(|earliest| *earliest <= range.range.from_offset);
     let latest = answers.latest.get(tp).is_some_and(|latest| *latest >= range.range.until_offset);
     same_topic && earliest && latest
-}
-
-/// Topics and offsets of all partitions, within `stream.start_timeout`.
-async fn ask(job: &Job, clock: Arc<dyn Clock>) -> Result<Answers> {
-    let started = clock.monotonic();
-    let lookup = OffsetLookup::new(&kafka_properties(&job.kafka, &job.name), Arc::clone(&clock))?;
-    let inquiry = Inquiry::new(lookup, TopicFilter::new(&job.kafka.subscription)?, job.kafka.isolation_level);
-    loop {
-        let answers = inquiry.ask().await?;
-        let whole =
-            |(tp, _): &(TopicPartition, _)| answers.latest.contains_key(tp) && answers.earliest.contains_key(tp);
-        let missing = answers.missing_topics(inquiry.filter());
-        if missing.is_empty() && answers.partitions(inquiry.filter()).iter().all(whole) {
-            return Ok(answers);
-        }
-        if clock.monotonic().saturating_sub(started) >= job.stream.start_timeout {
-            let error =
-                missing.first().map_or_else(|| Error::unavailable("Kafka does not answer"), |told| told.to_error());
-            return Err(inquiry.why_silent(error).at(Stage::Plan));
-        }
-        tokio::time::sleep(ASK_AGAIN).await;
-    }
 }

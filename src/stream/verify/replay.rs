@@ -23,6 +23,29 @@ use crate::{
 /// What is found of records that have no row.
 type Found = Arc<Mutex<BTreeMap<Place, Content>>>;
 
+/// The records of a batch that have no row.
+#[derive(Debug, Default)]
+pub(super) struct LeftOut {
+    /// Refused by the database, or where the job file was mended since.
+    pub(super) letters: Places,
+    /// Taken back by an operator.
+    pub(super) undone: Vec<OffsetRange>,
+}
+
+impl LeftOut {
+    fn is_empty(&self) -> bool {
+        self.letters.is_empty() && self.undone.is_empty()
+    }
+
+    fn is_undone(&self, record: &Record) -> bool {
+        let (topic_partition, offset) = (record.topic_partition(), record.offset());
+        let within = |range: &OffsetRange| {
+            range.topic_partition == *topic_partition && (range.from_offset..range.until_offset).contains(&offset)
+        };
+        self.undone.iter().any(within)
+    }
+}
+
 /// A batch read and transformed again.
 pub(super) struct Again {
     pub(super) prepared: Prepared,
@@ -55,16 +78,15 @@ impl Replay {
         Ok(Self {
             reader: Arc::new(DirectReader::new(settings, clock)?),
             runner: Arc::new(LocalRunner::per_core()),
-            whole: output(format, &tables, Places::default(), Found::default())?,
+            whole: output(format, &tables, LeftOut::default(), Found::default())?,
             format,
             tables,
             shapes: comparison.shapes(),
         })
     }
 
-    /// Reads and transforms the batch again; waits for Kafka. Records of `left_out` have no row: the database refused them, or
-    /// the job file was mended since.
-    pub(super) fn batch(&self, batch: &LedgerBatch, ranges: &[LedgerRange], left_out: Places) -> Result<Again> {
+    /// Reads and transforms the batch again, without the records of `left_out`; waits for Kafka.
+    pub(super) fn batch(&self, batch: &LedgerBatch, ranges: &[LedgerRange], left_out: LeftOut) -> Result<Again> {
         let found = Found::default();
         let output = match left_out.is_empty() {
             true => Arc::clone(&self.whole),
@@ -91,7 +113,7 @@ impl Replay {
 fn output(
     format: InputFormat,
     tables: &[TableSpec],
-    left_out: Places,
+    left_out: LeftOut,
     found: Found,
 ) -> Result<Arc<dyn TransactionalOutput>> {
     let graph = Graph::default();
@@ -102,8 +124,8 @@ fn output(
     } else {
         let others = records.filter(move |record: &Record| {
             let (topic_partition, offset) = (record.topic_partition(), record.offset());
-            if !left_out.contains(topic_partition, offset) {
-                return true;
+            if !left_out.letters.contains(topic_partition, offset) {
+                return !left_out.is_undone(record);
             }
             let content = Content::of_record(record);
             let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);

@@ -133,7 +133,7 @@ async fn tables_come_and_go_with_postgres() {
 #[tokio::test]
 async fn tables_come_and_go_with_sqlite() {
     let world = World::sqlite(1).await;
-    assert_eq!(applied(&world.json(&["migrate", "status", "job.toml"])), [false; 4]);
+    assert_eq!(applied(&world.json(&["migrate", "status", "job.toml"])), [false; 5]);
     assert_eq!(world.json(&["migrate", "down", "job.toml"])["removed"], json!([]));
     assert!(!world.sqlite_file().exists(), "a look made the file");
     tables_come_and_go(&world);
@@ -163,10 +163,10 @@ async fn tables_of_a_running_job_stay() {
 fn tables_come_and_go(world: &World) {
     let migrate = |what: &[&str]| world.json(&[&["migrate"], what].concat());
     let up = migrate(&["up", "job.toml"]);
-    assert_eq!((&up["applied"], applied(&up)), (&json!([1, 2, 3, 4]), vec![true; 4]));
+    assert_eq!((&up["applied"], applied(&up)), (&json!([1, 2, 3, 4, 5]), vec![true; 5]));
     assert_eq!(migrate(&["up", "job.toml"])["applied"], json!([]));
-    assert_eq!(migrate(&["down", "job.toml", "--to", "1"])["removed"], json!([4, 3, 2]));
-    assert_eq!(applied(&migrate(&["status", "job.toml"])), [true, false, false, false]);
+    assert_eq!(migrate(&["down", "job.toml", "--to", "1"])["removed"], json!([5, 4, 3, 2]));
+    assert_eq!(applied(&migrate(&["status", "job.toml"])), [true, false, false, false, false]);
     let text = world.run(&["migrate", "status", "job.toml"]).stdout;
     let expected = [
         ["VERSION", "NAME", "APPLIED"],
@@ -174,10 +174,11 @@ fn tables_come_and_go(world: &World) {
         ["2", "dead_letters", "no"],
         ["3", "dead_letters_settled", "no"],
         ["4", "dead_letters_timestamp_ms", "no"],
+        ["5", "moved_offsets", "no"],
     ];
     assert_eq!(words(&text), expected);
     assert_eq!(migrate(&["down", "job.toml"])["removed"], json!([1]));
-    assert_eq!(applied(&migrate(&["status", "job.toml"])), [false; 4]);
+    assert_eq!(applied(&migrate(&["status", "job.toml"])), [false; 5]);
 }
 
 #[tokio::test]

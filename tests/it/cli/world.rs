@@ -94,7 +94,14 @@ impl World {
 
     /// Starts the program in the background.
     pub(super) fn spawn(&self, arguments: &[&str]) -> Process {
-        Process::start(self.command(arguments), self.folder.path().join(unique("stderr")))
+        self.spawn_under_fire(arguments, "")
+    }
+
+    /// The same with faults: `FAILPOINTS` of the program.
+    pub(super) fn spawn_under_fire(&self, arguments: &[&str], failpoints: &str) -> Process {
+        let mut command = self.command(arguments);
+        command.env("FAILPOINTS", failpoints);
+        Process::start(command, self.folder.path().join(unique("stderr")))
     }
 
     /// One of the program's own tables.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::tables::Tables;
-use crate::support::{JobFile, Kafka, Process};
+use crate::support::{JobFile, Kafka, Process, unique};
 
 /// Enough for anything, on a machine that is busy with other tests.
 pub(crate) const LIMIT: Duration = Duration::from_secs(90);
@@ -39,6 +39,11 @@ impl Job {
 
     /// Starts it in the background; each of `settings` is a key and its value.
     pub(crate) fn start(&self, settings: &[&str]) -> Process {
+        self.start_under_fire(settings, "")
+    }
+
+    /// The same with faults: `FAILPOINTS` of the program.
+    pub(crate) fn start_under_fire(&self, settings: &[&str], failpoints: &str) -> Process {
         let arguments: Vec<&str> = settings
             .iter()
             .flat_map(|setting| match setting.starts_with("--") {
@@ -46,7 +51,8 @@ impl Job {
                 false => vec!["--set", *setting],
             })
             .collect();
-        Process::run(&self.folder.path().join("job.toml"), &arguments)
+        let job = self.folder.path().join("job.toml");
+        Process::under_fire(&job, &arguments, failpoints, self.folder.path().join(unique("stderr")))
     }
 
     /// Runs it up to the offsets that are latest at its start: its exit code, and what it said.
