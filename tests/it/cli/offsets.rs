@@ -404,9 +404,12 @@ async fn what_is_exported_is_read_back() {
 async fn by_kafka(kafka: &Kafka, group: &str, topic: &str, arguments: &[&str]) -> Vec<i64> {
     let reset = ["--reset-offsets", "--group", group, "--topic", topic];
     let (out, err) = kafka.tool("kafka-consumer-groups", &[&reset, arguments].concat()).await.unwrap();
-    let rows = out.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let rows = rows.filter_map(|words| match words[..] {
-        [named, _, partition, new] if named == group => Some((partition.parse::<i32>().unwrap(), new.parse().unwrap())),
+    // By words: Kafka 3.9 does not end the line of the table's head.
+    let words: Vec<&str> = out.split_whitespace().collect();
+    let rows = words.windows(4).filter_map(|words| match words {
+        [named, _, partition, new] if *named == group => {
+            Some((partition.parse::<i32>().unwrap(), new.parse().unwrap()))
+        }
         _ => None,
     });
     let mut rows: Vec<(i32, i64)> = rows.collect();
