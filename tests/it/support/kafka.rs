@@ -133,8 +133,11 @@ impl Kafka {
     /// away one that a client has learned of, and with it what the client has asked of that.
     async fn known_brokers(&self) -> usize {
         let client = self.client();
-        let known =
-            move || client.create::<BaseConsumer>().unwrap().fetch_metadata(None, LIMIT).unwrap().brokers().len();
+        let known = move || {
+            // A broker that has just come gives parts of an answer.
+            let told = client.create::<BaseConsumer>().unwrap().fetch_metadata(None, LIMIT);
+            told.map_or(0, |metadata| metadata.brokers().len())
+        };
         spawn_blocking(known).await.unwrap()
     }
 
