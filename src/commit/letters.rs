@@ -150,12 +150,7 @@ impl Letters {
         inspector.known().await?;
         let application = inspector.application.clone();
         let mut link = inspector.into_link();
-        if let Link::Postgres(_) = &link {
-            // The server ends what hangs: a client cannot do so safely.
-            let limits = "SELECT set_config('lock_timeout', '10s', false), set_config('statement_timeout', '300s', false), \
-                 set_config('idle_in_transaction_session_timeout', '10s', false)";
-            execute!(&mut link, "cannot set up the session", limits)?;
-        }
+        link.set_limits().await?;
         Ok(Self { link, settings: StoreSettings::new(url.clone(), application) })
     }
 

@@ -120,6 +120,16 @@ impl Link {
         }
     }
 
+    /// Limits on this session's statements and transactions. The server ends what hangs: a client cannot do so safely.
+    pub(super) async fn set_limits(&mut self) -> Result<()> {
+        if let Self::Postgres(_) = self {
+            let limits = "SELECT set_config('lock_timeout', '10s', false), set_config('statement_timeout', '300s', false), \
+                 set_config('idle_in_transaction_session_timeout', '10s', false)";
+            execute!(self, "cannot set up the session", limits)?;
+        }
+        Ok(())
+    }
+
     /// The migrations that the database has.
     pub(super) async fn applied(&mut self) -> Result<Vec<Applied>> {
         match self {

@@ -131,18 +131,13 @@ impl OffsetMover {
     /// Connects; changes nothing, and does not migrate.
     ///
     /// # Errors
-    /// [`Config`](ErrorKind::Config) if the URL cannot be used, the schema is not the one of this program, or the store does not
-    /// know the application; [`Unavailable`](ErrorKind::Unavailable) if the store does not answer.
+    /// [`Config`](ErrorKind::Config) if the URL cannot be used, the schema is not the one of this program, the store does not
+    /// know the application, or a pooler gives the session away between transactions; [`Unavailable`](ErrorKind::Unavailable) if the store does not answer.
     pub async fn open(url: &StoreUrl, application: &str) -> Result<Self> {
-        let mut inspector = Inspector::open(url, application).await?;
+        let mut inspector = Inspector::on(url, application, Link::connect_to_write(url, application)).await?;
         inspector.known().await?;
         let mut link = inspector.into_link();
-        if let Link::Postgres(_) = &link {
-            // The server ends what hangs: a client cannot do so safely.
-            let limits = "SELECT set_config('lock_timeout', '10s', false), set_config('statement_timeout', '300s', false), \
-                 set_config('idle_in_transaction_session_timeout', '10s', false)";
-            execute!(&mut link, "cannot set up the session", limits)?;
-        }
+        link.set_limits().await?;
         Ok(Self { link, settings: StoreSettings::new(url.clone(), application) })
     }
 

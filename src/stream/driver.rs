@@ -192,11 +192,10 @@ impl Driver {
         let (plan, lost_ranges) = self.plan(&answers)?;
         self.reporter.plan_completed(self.clock.monotonic().saturating_sub(started));
         self.report_positions(&answers);
-        let mut time = self.timing.batch_time(self.clock.now_ms(), self.last_time);
         // Windows slide over every tick; once nothing is left in them, ticks may be skipped.
         let next =
             self.last_time.map(|last| self.timing.next_tick(last)).filter(|next| self.workshop.must_advance(*next));
-        time = next.unwrap_or(time);
+        let time = next.unwrap_or_else(|| self.timing.batch_time(self.clock.now_ms(), self.last_time));
         if !plan.moves() && lost_ranges.is_empty() && next.is_none() {
             // The interval is over; the next one has another name.
             self.last_time = Some(time);

@@ -93,9 +93,10 @@ async fn commands_that_write_refuse_a_pooler_that_gives_sessions_away_between_tr
     let (server, world) = world().await;
     world.kafka.produce(&world.topic, vec![crate::support::record("no JSON").partition(0)]).await;
     assert_eq!(world.run(&["run", "job.toml", "--until-latest"]).code, 0);
-    let commands: [&[&str]; 4] = [
+    let commands: [&[&str]; 5] = [
         &["dead-letters", "replay", "job.toml", "--all", "--execute"],
         &["dead-letters", "discard", "job.toml", "--all", "--execute"],
+        &["offsets", "reset", "job.toml", "--to-earliest", "--execute"],
         &["migrate", "up", "job.toml"],
         &["migrate", "down", "job.toml", "--to", "3"],
     ];
