@@ -35,7 +35,7 @@ async fn main() -> directstream::Result<()> {
         let customer = String::from_utf8_lossy(order.key().unwrap_or_default()).into_owned();
         (customer, 1_i64)
     });
-    // What comes in is added and what leaves is taken off: a long window costs no more than a short one.
+    // Each window is made from the one before: what comes in is added, what leaves is taken off.
     let counts = customers.reduce_by_key_and_window_with_inverse(|a, b| a + b, |a, b| a - b, WINDOW, SLIDE)?;
     let rows = counts.transform(|rdd| {
         let window_end_ms = rdd.batch().batch_time.as_ms();

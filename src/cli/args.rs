@@ -1,8 +1,14 @@
 //! The arguments of every command. Raw values only: they become settings elsewhere.
 
+mod offsets;
+
 use std::{ffi::OsStr, path::PathBuf, sync::LazyLock};
 
 use clap::{Arg, Args, Parser, Subcommand, ValueEnum, builder::TypedValueParser, error::ErrorKind};
+
+pub use offsets::{
+    OffsetsChangeArgs, OffsetsCommand, OffsetsExportArgs, OffsetsResetArgs, OffsetsSetArgs, OffsetsShowArgs, Scenario,
+};
 
 static VERSION_LINE: LazyLock<String> =
     LazyLock::new(|| format!("{} (librdkafka {})", crate::report::VERSION, crate::report::librdkafka_version()));
@@ -57,12 +63,18 @@ pub enum Command {
         directstream run orders.toml --until-latest --set stream.batch_interval=1s")]
     Run(RunArgs),
 
-    /// Look at the committed offsets of a job.
+    /// Look at the committed offsets of a job, or move them.
     Offsets {
         /// What to do with them.
         #[command(subcommand)]
         command: OffsetsCommand,
     },
+
+    /// Tell how far the committed offsets are behind Kafka.
+    #[command(
+        after_help = "Examples:\n  directstream lag orders.toml\n  directstream lag orders.toml --watch --every 10s"
+    )]
+    Lag(LagArgs),
 
     /// List the batches that were committed last.
     #[command(after_help = "Example:\n  directstream batches orders.toml --last 5 --output json")]
@@ -145,17 +157,9 @@ pub struct RunArgs {
     pub take_over: bool,
 }
 
-/// `offsets ...`
-#[derive(Debug, Subcommand)]
-pub enum OffsetsCommand {
-    /// Show committed and latest offsets and the lag of every partition.
-    #[command(after_help = "Example:\n  directstream offsets show orders.toml --topic orders")]
-    Show(OffsetsShowArgs),
-}
-
-/// `offsets show`
+/// `lag`
 #[derive(Debug, Clone, Args)]
-pub struct OffsetsShowArgs {
+pub struct LagArgs {
     /// The job.
     #[command(flatten)]
     pub job: JobArgs,
@@ -163,6 +167,14 @@ pub struct OffsetsShowArgs {
     /// Only this topic; may be given more than once. Without it: all topics of the job.
     #[arg(long = "topic", value_name = "TOPIC")]
     pub topics: Vec<String>,
+
+    /// Look again and again, until a signal comes: a line each time, with rates; with --output json a document a line.
+    #[arg(long)]
+    pub watch: bool,
+
+    /// How long from look to look.
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = offsets::duration, requires = "watch")]
+    pub every: std::time::Duration,
 }
 
 /// `batches`

@@ -72,13 +72,30 @@ impl Console {
                 .map_err(|error| Error::internal("cannot write the result as JSON").caused_by(error))?,
             OutputFormat::Table => text(document),
         };
-        let mut stdout = io::stdout().lock();
-        match writeln!(stdout, "{}", output.trim_end()).and_then(|()| stdout.flush()) {
-            Err(error) if error.kind() != IoErrorKind::BrokenPipe => {
-                Err(Error::internal("cannot write to stdout").caused_by(error))
-            }
-            _ => Ok(()),
-        }
+        write_out(&output).map(|_| ())
+    }
+
+    /// Writes one of several documents: as JSON on a line of its own, or as the text that `text` makes of it. Gives whether
+    /// somebody reads on.
+    ///
+    /// # Errors
+    /// As [`print`](Self::print).
+    pub fn print_line<D: Serialize>(&self, document: &D, text: impl FnOnce(&D) -> String) -> Result<bool> {
+        write_out(&match self.format {
+            OutputFormat::Json => serde_json::to_string(document)
+                .map_err(|error| Error::internal("cannot write the result as JSON").caused_by(error))?,
+            OutputFormat::Table => text(document),
+        })
+    }
+}
+
+/// Writes to stdout; whether there is still a reader.
+fn write_out(output: &str) -> Result<bool> {
+    let mut stdout = io::stdout().lock();
+    match writeln!(stdout, "{}", output.trim_end()).and_then(|()| stdout.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == IoErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Error::internal("cannot write to stdout").caused_by(error)),
     }
 }
 

@@ -184,7 +184,7 @@ async fn begin(args: &DeadLettersChangeArgs) -> Result<(Job, Letters, Vec<Letter
     let selections: Vec<LetterSelection> =
         if args.places.is_empty() { vec![selected(&args.filter)] } else { args.places.iter().map(at).collect() };
     let opened = async {
-        let mut letters = open(&job).await?;
+        let mut letters = Letters::open_to_change(&job.store.url, &job.name).await?;
         let mut total = 0;
         for (index, selection) in selections.iter().enumerate() {
             let count = letters.count(selection).await?;

@@ -9,6 +9,7 @@ mod console;
 mod dead_letters;
 mod demo;
 mod job;
+mod lag;
 mod migrate;
 mod offsets;
 mod run;
@@ -110,6 +111,10 @@ async fn dispatch(command: Command, console: &Console) -> Result<CommandEnd> {
         Command::Demo(args) => demo::demo(args, console).await,
         Command::Run(args) => run::run(args, console).await,
         Command::Offsets { command: OffsetsCommand::Show(args) } => offsets::show(args, console).await,
+        Command::Offsets { command: OffsetsCommand::Reset(args) } => offsets::reset(args, console).await,
+        Command::Offsets { command: OffsetsCommand::Set(args) } => offsets::set(args, console).await,
+        Command::Offsets { command: OffsetsCommand::Export(args) } => offsets::export(args, console).await,
+        Command::Lag(args) => lag::lag(args, console).await,
         Command::Batches(args) => batches::batches(args, console).await,
         Command::Verify(args) => verify::verify(args, console).await,
         Command::DeadLetters { command: DeadLettersCommand::List(args) } => dead_letters::list(args, console).await,

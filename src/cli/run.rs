@@ -79,6 +79,7 @@ pub(super) async fn run(args: RunArgs, console: &Console) -> Result<CommandEnd> 
     Ok(CommandEnd::Done)
 }
 
-fn listen(kind: SignalKind) -> Result<tokio::signal::unix::Signal> {
+/// A signal, as it comes.
+pub(super) fn listen(kind: SignalKind) -> Result<tokio::signal::unix::Signal> {
     signal(kind).map_err(|error| Error::internal("cannot listen for signals").caused_by(error))
 }

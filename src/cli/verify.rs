@@ -18,6 +18,10 @@ struct Shown {
     records: u64,
     /// Ranges that Kafka no longer has.
     ranges_gone: u64,
+    /// Dead letters whose bytes were compared.
+    letters: u64,
+    /// Dead letters whose records Kafka no longer has.
+    letters_gone: u64,
     /// Whether rows too many could be told as well.
     complete: bool,
     /// All findings; `findings` lists the first ones.
@@ -43,6 +47,8 @@ impl Shown {
             ranges: verification.ranges,
             records: verification.records,
             ranges_gone: verification.ranges_gone,
+            letters: verification.letters,
+            letters_gone: verification.letters_gone,
             complete: verification.complete,
             found: verification.found,
             findings: verification.findings.iter().map(finding).collect(),
@@ -83,8 +89,8 @@ fn text(shown: &Shown) -> String {
         _ => "no batch".to_owned(),
     };
     lines.push_str(&format!(
-        "{batches}  ranges {}  records {}  gone from Kafka {}  findings {}  ok: {}\n",
-        shown.ranges, shown.records, shown.ranges_gone, shown.found, shown.ok
+        "{batches}  ranges {}  records {}  dead letters {}  gone from Kafka {}  findings {}  ok: {}\n",
+        shown.ranges, shown.records, shown.letters, shown.ranges_gone, shown.found, shown.ok
     ));
     if !shown.complete {
         lines.push_str("only missing rows of append tables could be told: not all batches could be read again\n");

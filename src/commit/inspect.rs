@@ -1,17 +1,13 @@
 //! Looking at a store from outside: offsets, ledger, owner. Plain reads on a connection of their own; a job that runs is not
 //! disturbed, and one that is fenced or stopped can be looked at as well.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    ops::RangeInclusive,
-};
-
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 use super::{
     ledger::unsigned,
     link::{Link, fetch, no_sql},
+    moves::LedgerMove,
     postgres, schema_of,
     settings::StoredPosition,
     sqlite,
@@ -102,16 +98,6 @@ pub struct LedgerLoss {
     pub until_offset: Option<Offset>,
 }
 
-/// Dead letters of some batches, also those that are settled.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LedgerLetters {
-    /// How many each batch has; a batch without any is not in it.
-    pub counts: BTreeMap<u64, u64>,
-    /// Where the records lie of which no table has a row: dead letters, and those that were discarded. Not those that were
-    /// replayed.
-    pub left_out: BTreeSet<(TopicPartition, Offset)>,
-}
-
 /// A read-only connection to a store.
 #[derive(Debug)]
 pub struct Inspector {
@@ -134,7 +120,7 @@ type ApplicationRow = (
 type PositionRow = (String, i32, i64, Option<String>, Option<i32>);
 type BatchRow = (i64, i64, i64, i64, i64, i64, i64, i64, i64, i64, i64, String);
 type LossRow = (i64, String, i32, i64, Option<i64>);
-type LetterRow = (i64, String, i32, i64, String);
+type MoveRow = (i64, String, i32, Option<i64>, i64, Option<String>, Option<i64>);
 type RangeRow = (i64, String, i32, i64, i64, i64, i64, i64, i64, Option<String>, Option<i32>);
 
 impl Inspector {
@@ -144,10 +130,19 @@ impl Inspector {
     /// [`Config`](crate::ErrorKind::Config) if the URL cannot be used or the schema is not the one of this program,
     /// [`Unavailable`](crate::ErrorKind::Unavailable) if the store does not answer.
     pub async fn open(url: &StoreUrl, application: &str) -> Result<Self> {
+        Self::on(url, application, Link::connect(url, application)).await
+    }
+
+    /// On a connection that `connecting` makes if there is something to connect to.
+    pub(super) async fn on(
+        url: &StoreUrl,
+        application: &str,
+        connecting: impl Future<Output = Result<Link>>,
+    ) -> Result<Self> {
         if !Link::is_there(url)? {
             schema_of(url.kind(), &[])?;
         }
-        let connection = Link::connect(url, application).await?;
+        let connection = connecting.await?;
         let mut inspector = Self { connection, application: application.to_owned() };
         if let Link::Checkpoint(_) = &inspector.connection {
             return Ok(inspector);
@@ -360,33 +355,33 @@ impl Inspector {
         rows.into_iter().map(loss).collect()
     }
 
-    /// The dead letters of these batches.
+    /// The offsets that operators moved, in the order in which they did.
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub async fn letters_of(&mut self, batches: RangeInclusive<u64>) -> Result<LedgerLetters> {
+    pub async fn moved_offsets(&mut self) -> Result<Vec<LedgerMove>> {
         if let Link::Checkpoint(look) = &mut self.connection {
-            return look.letters_of(batches);
+            return look.moves();
         }
-        let sql = "SELECT batch_seq, topic, partition, \"offset\", '' FROM {}dead_letters WHERE application = $1 \
-             AND batch_seq BETWEEN $2 AND $3 \
-             UNION ALL SELECT batch_seq, topic, partition, \"offset\", outcome FROM {}dead_letters_settled \
-             WHERE application = $1 AND batch_seq BETWEEN $2 AND $3";
-        let (from, until) = (super::ledger::signed(*batches.start()), super::ledger::signed(*batches.end()));
-        let what = "cannot read the dead letters";
-        let rows = fetch!(&mut self.connection, what, LetterRow, sql, &self.application, from, until)?;
-        let mut letters = LedgerLetters::default();
-        for (batch_seq, topic, partition, at, outcome) in rows {
-            *letters.counts.entry(unsigned("batch_seq", batch_seq)?).or_default() += 1;
-            if outcome != "replayed" {
-                letters.left_out.insert((TopicPartition::new(topic, partition), offset(at)?));
-            }
-        }
-        Ok(letters)
+        let sql = "SELECT batch_seq, topic, partition, from_offset, until_offset, topic_id, rows_deleted FROM {}moved_offsets \
+             WHERE application = $1 ORDER BY id";
+        let what = "cannot read the moved offsets";
+        let rows = fetch!(&mut self.connection, what, MoveRow, sql, &self.application)?;
+        let moved = |(batch_seq, topic, partition, from, until, topic_id, rows): MoveRow| {
+            Ok(LedgerMove {
+                batch_seq: unsigned("batch_seq", batch_seq)?,
+                topic_partition: TopicPartition::new(topic, partition),
+                from_offset: from.map(offset).transpose()?,
+                until_offset: offset(until)?,
+                topic_id: topic_id.map(TopicId::new),
+                rows_deleted: rows.is_some(),
+            })
+        };
+        rows.into_iter().map(moved).collect()
     }
 }
 
-fn offset(stored: i64) -> Result<Offset> {
+pub(super) fn offset(stored: i64) -> Result<Offset> {
     Offset::new(stored).ok_or_else(|| Error::corrupt("a stored offset is negative"))
 }
 

@@ -133,15 +133,24 @@ impl Letters {
     /// [`Config`](crate::ErrorKind::Config) if the URL cannot be used, the schema is not the one of this program, or the store does
     /// not know the application; [`Unavailable`](crate::ErrorKind::Unavailable) if the store does not answer.
     pub async fn open(url: &StoreUrl, application: &str) -> Result<Self> {
-        let mut inspector = Inspector::open(url, application).await?;
+        Self::on(url, Inspector::open(url, application).await?).await
+    }
+
+    /// Connects to replay or to discard: a PostgreSQL session has to be ours alone.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); [`Config`](crate::ErrorKind::Config) also behind a pooler that gives sessions away between
+    /// transactions.
+    pub async fn open_to_change(url: &StoreUrl, application: &str) -> Result<Self> {
+        let connecting = Link::connect_to_write(url, application);
+        Self::on(url, Inspector::on(url, application, connecting).await?).await
+    }
+
+    async fn on(url: &StoreUrl, mut inspector: Inspector) -> Result<Self> {
         inspector.known().await?;
+        let application = inspector.application.clone();
         let mut link = inspector.into_link();
-        if let Link::Postgres(_) = &link {
-            // The server ends what hangs: a client cannot do so safely.
-            let limits = "SELECT set_config('lock_timeout', '10s', false), set_config('statement_timeout', '300s', false), \
-                 set_config('idle_in_transaction_session_timeout', '10s', false)";
-            execute!(&mut link, "cannot set up the session", limits)?;
-        }
+        link.set_limits().await?;
         Ok(Self { link, settings: StoreSettings::new(url.clone(), application) })
     }
 

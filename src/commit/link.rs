@@ -108,6 +108,28 @@ impl Link {
         })
     }
 
+    /// Connects for whoever writes: refuses a pooler that gives the session to others between two transactions.
+    pub(super) async fn connect_to_write(url: &StoreUrl, application: &str) -> Result<Self> {
+        match url.kind() {
+            StoreKind::Postgres => {
+                let options = postgres::options(&StoreSettings::new(url.clone(), application))?;
+                let what = format!("cannot connect to the store url={url}");
+                Ok(Self::Postgres(Box::new(postgres::connect_alone(&options, &what).await?)))
+            }
+            StoreKind::Sqlite | StoreKind::Checkpoint => Self::connect(url, application).await,
+        }
+    }
+
+    /// Limits on this session's statements and transactions. The server ends what hangs: a client cannot do so safely.
+    pub(super) async fn set_limits(&mut self) -> Result<()> {
+        if let Self::Postgres(_) = self {
+            let limits = "SELECT set_config('lock_timeout', '10s', false), set_config('statement_timeout', '300s', false), \
+                 set_config('idle_in_transaction_session_timeout', '10s', false)";
+            execute!(self, "cannot set up the session", limits)?;
+        }
+        Ok(())
+    }
+
     /// The migrations that the database has.
     pub(super) async fn applied(&mut self) -> Result<Vec<Applied>> {
         match self {
@@ -154,6 +176,7 @@ impl Link {
             Self::Checkpoint(_) => return Err(no_sql(CHECK)),
         })
     }
+
     /// An expression for milliseconds since 1970-01-01 UTC.
     pub(super) fn ms(&self, column: &str) -> String {
         match self {

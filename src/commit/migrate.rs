@@ -43,14 +43,16 @@ const POSTGRES: &[Migration] = migrations! { "postgres":
     2 "dead_letters" "0002_dead_letters",
     3 "dead_letters_settled" "0003_dead_letters_settled",
     4 "dead_letters_timestamp_ms" "0004_dead_letters_timestamp_ms",
-    5 "state" "0005_state",
+    5 "moved_offsets" "0005_moved_offsets",
+    6 "state" "0006_state",
 };
 const SQLITE: &[Migration] = migrations! { "sqlite":
     1 "ledger" "0001_ledger",
     2 "dead_letters" "0002_dead_letters",
     3 "dead_letters_settled" "0003_dead_letters_settled",
     4 "dead_letters_timestamp_ms" "0004_dead_letters_timestamp_ms",
-    5 "state" "0005_state",
+    5 "moved_offsets" "0005_moved_offsets",
+    6 "state" "0006_state",
 };
 
 /// The migrations of this program.

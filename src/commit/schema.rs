@@ -40,9 +40,10 @@ pub async fn migration_status(url: &StoreUrl) -> Result<Vec<MigrationStatus>> {
 /// Brings the store's own tables up to date, in one transaction under a lock; the numbers of what was applied.
 ///
 /// # Errors
-/// As [`migration_status`].
+/// As [`migration_status`]; [`Config`](crate::ErrorKind::Config) also behind a pooler that gives sessions away between
+/// transactions.
 pub async fn migrate_up(url: &StoreUrl) -> Result<Vec<i64>> {
-    let done: Vec<&Migration> = match &mut connect(url).await? {
+    let done: Vec<&Migration> = match &mut connect_to_write(url).await? {
         Link::Postgres(link) => postgres::up(link).await?.iter().collect(),
         Link::Sqlite(link) => sqlite::up(link).await?,
         Link::Checkpoint(_) => return Err(nothing_to_migrate()),
@@ -54,12 +55,12 @@ pub async fn migrate_up(url: &StoreUrl) -> Result<Vec<i64>> {
 /// lost. The numbers of what was taken away.
 ///
 /// # Errors
-/// As [`migration_status`]; [`Fenced`](crate::ErrorKind::Fenced) while a live process owns an application of this store.
+/// As [`migrate_up`]; [`Fenced`](crate::ErrorKind::Fenced) while a live process owns an application of this store.
 pub async fn migrate_down(url: &StoreUrl, target: i64) -> Result<Vec<i64>> {
     if !Link::is_there(url)? {
         return Ok(Vec::new());
     }
-    let done = match &mut connect(url).await? {
+    let done = match &mut connect_to_write(url).await? {
         Link::Postgres(link) => postgres::down(link, target).await?,
         Link::Sqlite(link) => sqlite::down(link, url, target).await?,
         Link::Checkpoint(_) => return Err(nothing_to_migrate()),
@@ -67,11 +68,21 @@ pub async fn migrate_down(url: &StoreUrl, target: i64) -> Result<Vec<i64>> {
     Ok(done.iter().map(|migration| migration.version).collect())
 }
 
+/// What the session is called on the server.
+const SESSION: &str = "migrate";
+
 async fn connect(url: &StoreUrl) -> Result<Link> {
     if url.kind() == StoreKind::Checkpoint {
         return Err(nothing_to_migrate());
     }
-    Link::connect(url, "migrate").await
+    Link::connect(url, SESSION).await
+}
+
+async fn connect_to_write(url: &StoreUrl) -> Result<Link> {
+    if url.kind() == StoreKind::Checkpoint {
+        return Err(nothing_to_migrate());
+    }
+    Link::connect_to_write(url, SESSION).await
 }
 
 fn nothing_to_migrate() -> Error {

@@ -6,7 +6,10 @@ use uuid::Uuid;
 
 use super::protocol::Ownership;
 use crate::{
-    config::{LEDGER_RETENTION_DEFAULT, Migrate, START_TIMEOUT_DEFAULT, StoreUrl, UNAVAILABLE_MAX_DEFAULT},
+    config::{
+        BATCH_DEADLINE_DEFAULT, LEDGER_RETENTION_DEFAULT, Migrate, START_TIMEOUT_DEFAULT, StoreUrl,
+        UNAVAILABLE_MAX_DEFAULT,
+    },
     error::Error,
     types::{BatchCommit, BatchTime, ColumnShape, ColumnType, Isolated, Offset, TableSpec, TopicId, TopicPartition},
 };
@@ -34,6 +37,8 @@ pub struct StoreSettings {
     pub start_timeout: Duration,
     /// How long the store may be unavailable later.
     pub unavailable_max: Duration,
+    /// How long the user's own SQL of one batch may take.
+    pub batch_deadline: Duration,
     /// The start of the grid of batch times, kept from the first start on: milliseconds since 1970-01-01 UTC.
     pub zero_time_ms: i64,
     /// The batch interval.
@@ -49,8 +54,8 @@ pub struct StoreSettings {
 }
 
 impl StoreSettings {
-    /// Settings with the defaults: migrate, 30 days of ledger, wait for a live owner, 30 s to start, 10 min unavailable, an
-    /// interval of one second from time 0.
+    /// Settings with the defaults: migrate, 30 days of ledger, wait for a live owner, 30 s to start, 10 min unavailable, 30 min
+    /// for user code, an interval of one second from time 0.
     #[must_use]
     pub fn new(url: StoreUrl, application: impl Into<String>) -> Self {
         Self {
@@ -64,6 +69,7 @@ impl StoreSettings {
             ownership: Ownership::Wait,
             start_timeout: START_TIMEOUT_DEFAULT,
             unavailable_max: UNAVAILABLE_MAX_DEFAULT,
+            batch_deadline: BATCH_DEADLINE_DEFAULT,
             zero_time_ms: 0,
             interval: Duration::from_secs(1),
             interval_fixed: false,

@@ -37,6 +37,12 @@ pub fn effective(job: &Job) -> Vec<EffectiveValue> {
     values.put("stream.memory_max", format_size(stream.memory_max));
     values.put("stream.backpressure.enabled", stream.backpressure.enabled);
     values.put_option("stream.backpressure.initial_rate", stream.backpressure.initial_rate);
+    // With its point, so that it is seen to take one.
+    let number = |number: f64| format!("{number:?}");
+    values.put("stream.backpressure.proportional", number(stream.backpressure.proportional));
+    values.put("stream.backpressure.integral", number(stream.backpressure.integral));
+    values.put("stream.backpressure.derived", number(stream.backpressure.derived));
+    values.put("stream.backpressure.min_rate", stream.backpressure.min_rate);
     values.put("stream.start_timeout", format_duration(stream.start_timeout));
     values.put("stream.unavailable_max", format_duration(stream.unavailable_max));
     values.put("stream.batch_deadline", format_duration(stream.batch_deadline));

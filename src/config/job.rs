@@ -146,7 +146,7 @@ pub struct StreamConfig {
     pub start_timeout: Duration,
     /// How long servers may be away while the job runs.
     pub unavailable_max: Duration,
-    /// How long reading and transforming one batch may take, and how long its side effects.
+    /// How long reading and transforming one batch may take, how long its side effects, and how long the user's own SQL.
     pub batch_deadline: Duration,
     /// How many batches may fail at first within `failures_validity_interval`.
     pub max_failures: u64,
@@ -171,13 +171,27 @@ impl Default for StreamConfig {
     }
 }
 
-/// `stream.backpressure`
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// `stream.backpressure`: Spark's `spark.streaming.backpressure.*`.
+#[derive(Debug, Clone, PartialEq)]
 pub struct BackpressureConfig {
-    /// Whether rates follow the speed of processing.
+    /// Whether the rate of all partitions together follows the speed of processing. Default: no. Spark: `enabled`.
     pub enabled: bool,
-    /// The total rate before the first batch has been measured, in records a second.
+    /// The total rate before there is an estimate, in records a second; `None` is no limit but memory. Spark: `initialRate`.
     pub initial_rate: Option<u64>,
+    /// How strongly the rate follows what the last batch did too slowly. Default: 1. Spark: `pid.proportional`.
+    pub proportional: f64,
+    /// How strongly waiting batches lower it. Default: 0.2. Spark: `pid.integral`.
+    pub integral: f64,
+    /// How strongly it follows a change of that error. Default: 0. Spark: `pid.derived`.
+    pub derived: f64,
+    /// The total rate below which it never falls, in records a second. Default: 100. Spark: `pid.minRate`.
+    pub min_rate: u64,
+}
+
+impl Default for BackpressureConfig {
+    fn default() -> Self {
+        Self { enabled: false, initial_rate: None, proportional: 1.0, integral: 0.2, derived: 0.0, min_rate: 100 }
+    }
 }
 
 /// `[input]`

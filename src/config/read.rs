@@ -315,6 +315,26 @@ impl<'a> Found<'a> {
         self.integer(1, i64::MAX).and_then(|number| u64::try_from(number).ok())
     }
 
+    /// A number that is finite and not negative, with or without a decimal point.
+    pub(super) fn number_from_zero(&self) -> Option<f64> {
+        let number = match &self.node.value {
+            Value::Float(number) => Some(*number),
+            #[expect(clippy::cast_precision_loss, reason = "a weight above 2^53 is none the lighter for it")]
+            Value::Integer(number) => Some(*number as f64),
+            Value::Untyped(text) => text.trim().parse().ok(),
+            _ => None,
+        };
+        let Some(number) = number else {
+            self.wrong_type("a number");
+            return None;
+        };
+        if number.is_finite() && number >= 0.0 {
+            return Some(number);
+        }
+        self.fault("must be a finite number from 0");
+        None
+    }
+
     pub(super) fn boolean(&self) -> Option<bool> {
         let value = match &self.node.value {
             Value::Boolean(value) => Some(*value),

@@ -113,13 +113,29 @@ keys! {
     "Larger: larger batches where there is a backlog. Smaller: less memory, more transactions.",
     "queued.max.messages.kbytes, fetch.max.bytes", "\"64MiB\"";
     "stream.backpressure.enabled", "boolean", Is("false"),
-    "Lets rates follow the speed of processing. Not supported yet: `true` is refused.",
-    "",
-    "spark.streaming.backpressure.enabled", "false";
+    "Lets the rate of all partitions together follow the speed of processing, by Spark's PID estimator. It counts as a rate limit: batches keep to the grid, lag shares the rate out, and `max_rate_per_partition` and `min_rate_per_partition` hold as well.",
+    "`true`: batches come to take as long as their interval. The rate is not stored: a restart begins with `initial_rate`.",
+    "spark.streaming.backpressure.enabled", "true";
     "stream.backpressure.initial_rate", "integer: records a second, from 1", Unset,
-    "The total rate before the first batch has been measured.",
-    "",
+    "The total rate until two batches with records were measured, one to begin with and one to compare. Without `enabled` it does nothing.",
+    "Larger: a backlog is read faster at first. Smaller: the first batches stay short. Without it only `max_rate_per_partition` and memory limit them.",
     "spark.streaming.backpressure.initialRate", "5000";
+    "stream.backpressure.proportional", "number, from 0", Is("1.0"),
+    "The weight of the difference between the last rate and the speed of the last batch.",
+    "Larger: the rate follows the speed at once, also where it varies. Smaller: it follows slowly.",
+    "spark.streaming.backpressure.pid.proportional", "0.5";
+    "stream.backpressure.integral", "number, from 0", Is("0.2"),
+    "The weight of the records that wait because batches start late or wait for the commit before them.",
+    "Larger: lateness is made up for sooner, with smaller batches. Smaller: lateness stays longer.",
+    "spark.streaming.backpressure.pid.integral", "0.1";
+    "stream.backpressure.derived", "number, from 0", Is("0.0"),
+    "The weight of the change of that difference since the batch before.",
+    "Larger: the rate anticipates, and answers noise. `0.0`: it does not.",
+    "spark.streaming.backpressure.pid.derived", "0.1";
+    "stream.backpressure.min_rate", "integer: records a second, from 1", Is("100"),
+    "The total rate below which backpressure never goes.",
+    "Larger: a stalled store cannot slow the job down to nothing. Smaller: jobs whose single records take long stay on time.",
+    "spark.streaming.backpressure.pid.minRate", "10";
     "stream.start_timeout", "string: duration", Is("30s"),
     "Servers must answer within this at start; otherwise exit code 3.",
     "Longer: the job can be started before its servers. Shorter: a mistake is told sooner.",
@@ -129,7 +145,7 @@ keys! {
     "Longer: the job outlives longer outages. Shorter: whoever watches it is told sooner.",
     "", "\"1h\"";
     "stream.batch_deadline", "string: duration", Is("30m"),
-    "Reading and transforming one batch, and its side effects, may each take so long; then the batch is dropped whole: exit code 6.",
+    "Reading and transforming one batch, its side effects, and its own SQL (`foreach_rdd_in`) may each take so long; then the batch is dropped whole: exit code 6.",
     "Longer: for user code that is slow and not stuck. Shorter: code that never returns is told sooner.",
     "", "\"5m\"";
     "stream.max_failures", "integer: batches, from 1", Is("1000"),

@@ -104,6 +104,16 @@ impl StoreUrl {
         Some(rest.split_once('?').map_or(rest, |(path, _)| path))
     }
 
+    /// The folder of a checkpoint URL.
+    #[must_use]
+    pub fn checkpoint_path(&self) -> Option<&str> {
+        if self.kind != StoreKind::Checkpoint {
+            return None;
+        }
+        let url = self.expose();
+        url.strip_prefix("checkpoint://").or_else(|| url.strip_prefix("checkpoint:"))
+    }
+
     /// The host of a PostgreSQL URL, if it names one that can be read without doubt.
     pub(super) fn host(&self) -> Option<&str> {
         postgres_parts(self.expose()).map(|parts| parts.host)
@@ -252,6 +262,18 @@ mod tests {
             let message = StoreUrl::parse(url).unwrap_err();
             assert!(!message.contains("canary"), "{message}");
         }
+    }
+
+    #[test]
+    fn a_url_names_the_file_or_the_folder_of_its_own_store() {
+        let paths = |url| {
+            let url = StoreUrl::parse(url).unwrap();
+            (url.sqlite_path().map(str::to_owned), url.checkpoint_path().map(str::to_owned))
+        };
+        assert_eq!(paths("sqlite://a/b.db?mode=rw"), (Some("a/b.db".to_owned()), None));
+        assert_eq!(paths("checkpoint:a/b"), (None, Some("a/b".to_owned())));
+        assert_eq!(paths("checkpoint:///a/b"), (None, Some("/a/b".to_owned())));
+        assert_eq!(paths("postgres://h/d"), (None, None));
     }
 
     #[test]

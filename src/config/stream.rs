@@ -79,13 +79,22 @@ pub(super) fn duration(
 }
 
 fn backpressure(section: &Section<'_>) -> Option<BackpressureConfig> {
-    let enabled = section.find("enabled");
-    let on = enabled.as_ref().map_or(Some(false), Found::boolean);
+    let defaults = BackpressureConfig::default();
+    let enabled = section.find("enabled").map_or(Some(defaults.enabled), |found| found.boolean());
     let initial_rate = optional(section.find("initial_rate"), Found::count);
-    if let (Some(found), Some(true)) = (&enabled, on) {
-        found.fault("backpressure is not supported yet: use stream.max_rate_per_partition");
-    }
-    Some(BackpressureConfig { enabled: on?, initial_rate: initial_rate? })
+    let gain = |key, default| section.find(key).map_or(Some(default), |found| found.number_from_zero());
+    let proportional = gain("proportional", defaults.proportional);
+    let integral = gain("integral", defaults.integral);
+    let derived = gain("derived", defaults.derived);
+    let min_rate = section.find("min_rate").map_or(Some(defaults.min_rate), |found| found.count());
+    Some(BackpressureConfig {
+        enabled: enabled?,
+        initial_rate: initial_rate?,
+        proportional: proportional?,
+        integral: integral?,
+        derived: derived?,
+        min_rate: min_rate?,
+    })
 }
 
 pub(super) fn read_input(section: &Section<'_>) -> Option<InputConfig> {

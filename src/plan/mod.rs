@@ -7,19 +7,26 @@
 //! 2. [`plan_batch`] gives every partition its range, within the [`Limits`].
 //! 3. [`Timing`] says when that is, and what the batch is called.
 //!
-//! At the first start [`start_lookups`] and [`resolve_start`] fix the positions.
+//! Where the job keeps to a rate that follows its speed, [`RateController`] says which.
+//!
+//! At the first start [`start_lookups`] and [`resolve_start`] fix the positions; [`reset_offset`] says where an operator moves
+//! them.
 
+mod backpressure;
 mod partitions;
 mod planner;
 mod problem;
 mod rate;
 mod record_size;
+mod reset;
 mod start;
 mod timing;
 
+pub use backpressure::{BatchSpeed, PidRateEstimator, RateController};
 pub use partitions::{Answers, Problem, ProblemKind, Review, Silence, TopicFilter, Tracked, review};
 pub use planner::{Cut, Limits, Plan, PlannedRange, Position, plan_batch, reached};
 pub use rate::{Rates, rate_limits};
 pub use record_size::{RECORD_BYTES_ASSUMED, RecordSize};
+pub use reset::{Adjusted, PartitionOffsets, ResetOffset, ResetTo, reset_offset};
 pub use start::{StartAnswers, StartLookups, StartPositions, resolve_start, start_lookups};
 pub use timing::Timing;

@@ -27,7 +27,7 @@ impl DirectReader {
     /// library aborts the process meanwhile, stderr has one line with the partition and the offsets, and the exit code is that
     /// of [`ErrorKind::Corrupt`].
     ///
-    /// Partitions that cannot be read for another reason are left to the batch, which says why.
+    /// If a partition cannot be read for another reason all is left to the batch, which says why.
     ///
     /// # Errors
     /// [`Config`](ErrorKind::Config) if no client can be made; [`Corrupt`](ErrorKind::Corrupt) if a damaged record batch is
@@ -41,7 +41,11 @@ impl DirectReader {
                 Err(Stop::Failed(error)) if [ErrorKind::Corrupt, ErrorKind::Config].contains(&error.kind()) => {
                     return Err(error);
                 }
-                Err(Stop::Failed(error)) => tracing::debug!("a partition is not read beforehand: {}", error.chain()),
+                // The others would fail in the same way, each after its own patience.
+                Err(Stop::Failed(error)) => {
+                    tracing::debug!("the batch is not read beforehand: {}", error.chain());
+                    return Ok(());
+                }
                 Ok(()) | Err(Stop::Enough) => {}
             }
         }

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
+    time::Duration,
 };
 
 use super::{measured::Measured, place::Place};
@@ -49,6 +50,8 @@ pub(super) struct Assignment {
     /// Where every partition stood when the batch was planned.
     pub(super) places: BTreeMap<TopicPartition, Place>,
     pub(super) task: Task,
+    /// When its work began, in monotonic time.
+    pub(super) began: Duration,
     pub(super) processing_started_ms: i64,
     /// What reads the ranges.
     pub(super) measured: Arc<Measured>,

@@ -15,11 +15,12 @@ use super::{
 use crate::{
     clock::{Clock, SystemClock},
     commit::{Committer, Ownership},
-    config::{KafkaConfig, ReportConfig, StoreConfig, StoreUrl, StreamConfig},
+    config::{BackpressureConfig, KafkaConfig, ReportConfig, StoreConfig, StoreUrl, StreamConfig},
     error::{Error, Result, Stage},
     failpoint,
     report::{ListenerBus, Reporter, Status, StreamingListener, serve},
-    transform::{DirectKafkaInputDStream, Graph, LocalRunner, Runner},
+    transform::{DStream, DirectKafkaInputDStream, Graph, LocalRunner, Rdd, Runner},
+    types::BatchTime,
 };
 
 /// Why a stream ended without an error.
@@ -109,6 +110,21 @@ impl StreamingContextBuilder {
         self
     }
 
+    /// Rates that follow the speed of processing. Default: off. Spark: `spark.streaming.backpressure.*`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use directstream::{config::BackpressureConfig, stream::StreamingContext};
+    ///
+    /// let backpressure = BackpressureConfig { enabled: true, initial_rate: Some(5_000), ..Default::default() };
+    /// StreamingContext::builder("orders", Duration::from_secs(1)).backpressure(backpressure);
+    /// ```
+    #[must_use]
+    pub fn backpressure(mut self, backpressure: BackpressureConfig) -> Self {
+        self.stream.backpressure = backpressure;
+        self
+    }
+
     /// The one budget for prefetch, records in flight and shuffles, in bytes. Default: 512 MiB.
     #[must_use]
     pub fn memory_max(mut self, bytes: u64) -> Self {
@@ -116,7 +132,7 @@ impl StreamingContextBuilder {
         self
     }
 
-    /// How long reading and transforming one batch, and its side effects, may each take. Default: 30 min.
+    /// How long reading and transforming one batch, its side effects, and the user's own SQL may each take. Default: 30 min.
     #[must_use]
     pub fn batch_deadline(mut self, deadline: Duration) -> Self {
         self.stream.batch_deadline = deadline;
@@ -264,6 +280,36 @@ impl StreamingContext {
         Ok(DirectKafkaInputDStream::new(&self.graph))
     }
 
+    /// The elements of all `streams` of this context, batch by batch: their partitions one after the other. Spark:
+    /// `StreamingContext.union`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if there is none, or one of another context.
+    pub fn union<T: Send + 'static>(&self, streams: impl IntoIterator<Item = DStream<T>>) -> Result<DStream<T>> {
+        self.graph.union(streams)
+    }
+
+    /// Each batch's RDDs of all `streams` of this context, in this order, and its time through `function`, which runs once
+    /// per batch, in the driver. Spark: `StreamingContext.transform`.
+    ///
+    /// ```
+    /// # use directstream::{stream::StreamingContext, transform::DStream};
+    /// # fn example(context: &StreamingContext, web: DStream<String>, shop: DStream<String>) -> directstream::Result<()> {
+    /// let in_both = context.transform([web, shop], |visitors, _batch_time| Ok(visitors[0].intersection(&visitors[1])))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if there is no stream, or one of another context.
+    pub fn transform<T: Send + 'static, R: Send + 'static>(
+        &self,
+        streams: impl IntoIterator<Item = DStream<T>>,
+        function: impl Fn(&[Rdd<T>], BatchTime) -> Result<Rdd<R>> + Send + Sync + 'static,
+    ) -> Result<DStream<R>> {
+        self.graph.transform(streams, function)
+    }
+
     /// Adds a listener, who is told what happens to batches.
     ///
     /// # Errors
@@ -332,9 +378,6 @@ impl StreamingContext {
     fn parts(&self) -> Result<Parts> {
         let kafka = self.kafka.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let kafka = kafka.ok_or_else(|| Error::config("the context has no direct stream"))?;
-        if self.graph.outputs().is_empty() {
-            return Err(Error::config("no output operation is registered, so there is nothing to run"));
-        }
         self.graph.check()?;
         Ok(Parts {
             application: self.application.clone(),

@@ -16,6 +16,9 @@ use crate::{
 /// a topic. Nothing is stored and no stream is needed; of `stream` only the way to the cluster and the isolation level
 /// count. Each action reads Kafka anew. Spark: `KafkaUtils.createRDD`.
 ///
+/// It is an [`Rdd`](crate::transform::Rdd) like that of a batch, so the same function serves a job over a past range and, by
+/// [`transform`](crate::transform::DStream::transform), a stream: see the example `batch_and_stream`.
+///
 /// Actions wait for Kafka on the calling thread: call them where that is allowed, such as a multi-thread runtime.
 ///
 /// ```no_run

@@ -24,7 +24,10 @@ use crate::{
     error::{Error, ErrorKind, Result, Stage},
     failpoint,
     kafka::TopicAnswer,
-    plan::{Answers, Limits, Plan, Rates, RecordSize, Review, Silence, Timing, Tracked, plan_batch, reached, review},
+    plan::{
+        Answers, BatchSpeed, Limits, Plan, RateController, Rates, RecordSize, Review, Silence, Timing, Tracked,
+        plan_batch, reached, review,
+    },
     read::ReadRanges,
     report::{
         BatchCounts, BatchOutcome, BatchProgress, CompletedBatch, InputInfo, PartitionPosition, Reporter, Status,
@@ -68,6 +71,8 @@ pub(super) struct Driver {
     pub(super) batch_seq: u64,
     pub(super) last_time: Option<BatchTime>,
     pub(super) record_size: RecordSize,
+    /// The total rate, where `stream.backpressure` is on.
+    pub(super) rate_controller: Option<RateController>,
     pub(super) silence: Silence,
     pub(super) stop_at: Option<BTreeMap<TopicPartition, Offset>>,
     pub(super) pending: Option<Pending>,
@@ -99,6 +104,7 @@ impl Driver {
     pub(super) async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<End> {
         self.reporter.status(Status::Running);
         self.reporter.streaming_started(self.stream.batch_interval);
+        self.reporter.rate_limit(self.total_rate());
         let ended = self.run_batches(&mut stop).await;
         self.reporter.status(Status::Stopping);
         // A commit under way is waited for, whatever ended the loop: its end is known then, not guessed at next start.
@@ -186,11 +192,10 @@ impl Driver {
         let (plan, lost_ranges) = self.plan(&answers)?;
         self.reporter.plan_completed(self.clock.monotonic().saturating_sub(started));
         self.report_positions(&answers);
-        let mut time = self.timing.batch_time(self.clock.now_ms(), self.last_time);
         // Windows slide over every tick; once nothing is left in them, ticks may be skipped.
         let next =
             self.last_time.map(|last| self.timing.next_tick(last)).filter(|next| self.workshop.must_advance(*next));
-        time = next.unwrap_or(time);
+        let time = next.unwrap_or_else(|| self.timing.batch_time(self.clock.now_ms(), self.last_time));
         let due = next.is_some() || self.workshop.is_due(self.batch_seq, time);
         if !plan.moves() && lost_ranges.is_empty() && !due {
             // The interval is over; the next one has another name.
@@ -240,16 +245,17 @@ impl Driver {
             }
         };
         // From here on the batch before must be committed: what was planned from its ends stands or falls with it.
-        let seq = self.batch_seq;
+        let (seq, ready) = (self.batch_seq, self.clock.monotonic());
         if self.settle_or_stop(stop).await? {
             return Ok(Turn::Abandoned);
         }
+        let waited = self.clock.monotonic().saturating_sub(ready);
         // A conflict has put the number back.
         if self.batch_seq != seq {
             let error = Error::new(ErrorKind::Conflict, "the batch before was not committed").at(Stage::Commit);
             return self.dropped(progress, error);
         }
-        self.commit(processed, (progress, assignment), stop).await
+        self.commit(processed, (progress, assignment, waited), stop).await
     }
 
     fn plan(&mut self, answers: &Answers) -> Result<(Plan, Vec<LostRange>)> {
@@ -260,11 +266,10 @@ impl Driver {
         for topic_partition in joined {
             tracing::info!(topic = %topic_partition.topic, partition = topic_partition.partition, "a partition joins");
         }
-        #[expect(clippy::cast_precision_loss, reason = "a rate above 2^53 a second is no limit anyway")]
-        let max_rate_per_partition = self.stream.max_rate_per_partition.map(|rate| rate as f64);
         let rates = Rates {
-            max_rate_per_partition,
+            max_rate_per_partition: self.stream.max_rate_per_partition.map(float),
             min_rate_per_partition: self.stream.min_rate_per_partition,
+            total_rate: self.total_rate(),
             ..Rates::default()
         };
         let limits = Limits {
@@ -290,6 +295,21 @@ impl Driver {
             }
         }
         Ok((plan, lost_ranges))
+    }
+
+    /// The limit that backpressure sets for the next batch, in records a second.
+    fn total_rate(&self) -> Option<f64> {
+        self.rate_controller.as_ref().and_then(RateController::rate).map(float)
+    }
+
+    /// A committed batch tells how fast the job is.
+    fn learn(&mut self, speed: &BatchSpeed) {
+        let Some(controller) = &mut self.rate_controller else { return };
+        if let Some(records_per_second) = controller.on_batch_completed(speed) {
+            let BatchSpeed { records, processing_delay, scheduling_delay, .. } = speed;
+            tracing::debug!(records_per_second, records, ?processing_delay, ?scheduling_delay, "the rate limit is set");
+            self.reporter.rate_limit(self.total_rate());
+        }
     }
 
     fn report_positions(&self, answers: &Answers) {
@@ -334,6 +354,7 @@ impl Driver {
             last_time: self.last_time,
             places,
             task,
+            began: self.clock.monotonic(),
             processing_started_ms: now_ms,
             measured,
             isolating,
@@ -345,7 +366,7 @@ impl Driver {
     async fn commit(
         &mut self,
         processed: Processed,
-        (mut progress, assignment): (BatchProgress, Arc<Assignment>),
+        (mut progress, assignment, waited): (BatchProgress, Arc<Assignment>, Duration),
         stop: &mut watch::Receiver<bool>,
     ) -> Result<Turn> {
         let before = self.before_commit(processed, &progress.batch);
@@ -354,7 +375,6 @@ impl Driver {
             Ok(processed) => processed,
             Err(error) => return self.dropped(progress, error),
         };
-        progress.processing_end_time_ms = Some(self.clock.now_ms());
         let Processed { commit, operations, .. } = processed;
         progress.output_operations = operations;
         for input in &mut progress.inputs {
@@ -370,7 +390,7 @@ impl Driver {
             failures: self.failures.clone(),
             reporter: self.reporter.clone(),
         };
-        let batch = (progress, counts, assignment);
+        let batch = (progress, counts, assignment, waited);
         self.pending = Some(Pending::start(self.committer.clone(), commit, patience, batch, stop.clone()));
         Ok(Turn::Committing { cut_short: false })
     }
@@ -468,21 +488,32 @@ impl Driver {
 
     /// Takes the end of the commit under way. It is told once: asking an ended commit again would be a defect.
     fn finish_commit(&mut self, settled: Result<Settled>) -> Result<()> {
-        let Some(Pending { progress, mut counts, assignment, .. }) = self.pending.take() else { return Ok(()) };
+        let Some(pending) = self.pending.take() else { return Ok(()) };
+        let speed = settled.as_ref().ok().and_then(|settled| pending.speed(settled));
+        let Pending { mut progress, mut counts, assignment, .. } = pending;
         let settled = match settled {
-            Ok(Settled::Refused(error, _)) if !self.workshop.isolates() => Err(error),
+            // The database names the row's table, and no record: where there is but one range, it is of that one.
+            Ok(Settled::Refused(error, _)) if !self.workshop.isolates() => Err(match progress.batch.only_range() {
+                Some(range) => error.in_range(range.clone()),
+                None => error,
+            }),
             settled => settled,
         };
         match settled {
             Err(error) => {
                 let error = error.at(Stage::Commit);
                 let outcome = BatchOutcome::Failed;
+                progress.processing_end_time_ms = Some(self.clock.now_ms());
                 self.reporter.batch_completed(&CompletedBatch { progress, outcome, counts, commit_time: None });
                 Err(error)
             }
-            Ok(Settled::Committed(commit)) => {
+            Ok(Settled::Committed(commit, ended)) => {
                 failpoint::hit("stream::acknowledge")?;
                 self.conflicts = 0;
+                progress.processing_end_time_ms = Some(ended.at_ms);
+                if let Some(speed) = speed {
+                    self.learn(&speed);
+                }
                 for range in progress.batch.ranges.iter() {
                     if let Some(place) = self.places.get_mut(&range.topic_partition) {
                         place.committed = Some(range.until_offset);
@@ -555,4 +586,9 @@ async fn settled(pending: &mut Option<Pending>) -> Result<Settled> {
         Some(pending) => pending.settled().await,
         None => std::future::pending().await,
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a rate above 2^53 a second is no limit anyway")]
+fn float(rate: u64) -> f64 {
+    rate as f64
 }

@@ -18,7 +18,7 @@ use super::{
     work::on_own_thread,
 };
 use crate::{
-    error::{Error, Result},
+    error::Result,
     plan::{Plan, PlannedRange},
     read::Rehearsed,
     types::BatchInfo,
@@ -57,7 +57,7 @@ impl Driver {
                     // Tasks that go on notice at their next chunk. Code that never returns stays behind on its thread.
                     task.cancel();
                     let _ = tokio::time::timeout(STOP_TASKS, &mut work).await;
-                    return Err(self.over_deadline("was not read and transformed", &task.batch));
+                    return Err(task.batch.over_deadline("was not read and transformed", self.stream.batch_deadline));
                 }
             }
         };
@@ -90,21 +90,6 @@ impl Driver {
         }
     }
 
-    fn over_deadline(&self, what: &str, batch: &BatchInfo) -> Error {
-        let ranges: Vec<_> = batch.ranges.iter().filter(|range| !range.is_empty()).collect();
-        let text = format!(
-            "the batch {what} within stream.batch_deadline batch_seq={} ranges={} deadline={:?}",
-            batch.batch_seq,
-            ranges.len(),
-            self.stream.batch_deadline
-        );
-        let error = Error::transform(text);
-        match ranges.first() {
-            Some(&first) => error.in_range(first.clone()),
-            None => error,
-        }
-    }
-
     /// Side effects, and a last look at the topics' ids.
     ///
     /// The inner error is one of this batch, which is dropped.
@@ -113,9 +98,9 @@ impl Driver {
             self.committer.check_owner().await?;
             let workshop = Arc::clone(&self.workshop);
             let work = on_own_thread(move || workshop.run_side_effects(&mut processed).map(|()| processed));
-            let ran = tokio::time::timeout(self.stream.batch_deadline, work)
-                .await
-                .unwrap_or_else(|_over| Ok(Err(self.over_deadline("did not end its side effects", batch))));
+            let deadline = self.stream.batch_deadline;
+            let over = |_| Ok(Err(batch.over_deadline("did not end its side effects", deadline)));
+            let ran = tokio::time::timeout(deadline, work).await.unwrap_or_else(over);
             processed = match ran.and_then(|ran| ran) {
                 Ok(processed) => processed,
                 Err(error) => return Ok(Err(error)),

@@ -10,7 +10,7 @@
 //! [`StreamingContext`] is what a program holds. [`DirectStream`] says what to read. The loop itself is in `driver`, what
 //! happens before it in `start`, one batch's work in `batch`, its size in `measured` and its deadlines in `in_hand`, its commit in `pending`; `place` is where a partition stands,
 //! `remember` what windows know of committed batches,
-//! and every question to Kafka is in `inquiry`. `job` makes a job file a stream. `create_rdd`, `latest` and `verify` work
+//! and every question to Kafka is in `inquiry`. `job` makes a job file a stream. `create_rdd`, `latest`, `reset` and `verify` work
 //! outside of any stream.
 
 mod batch;
@@ -27,6 +27,7 @@ mod measured;
 mod pending;
 mod place;
 mod remember;
+mod reset;
 mod restore;
 mod start;
 mod verify;
@@ -43,5 +44,6 @@ pub use create_rdd::create_rdd;
 pub use direct_stream::DirectStream;
 pub use job::context_of;
 pub(crate) use job::in_time;
-pub use latest::{LatestOffsets, latest_offsets};
+pub use latest::{LatestLookup, LatestOffsets};
+pub use reset::{PlannedReset, TopicScope, plan_reset};
 pub use verify::{FINDINGS_MAX, Finding, Verification, verify};

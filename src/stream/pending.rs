@@ -10,6 +10,7 @@ use crate::{
     commit::{Commit, CommitOutcome, Committer, StoredPosition},
     error::{Error, Result},
     failpoint,
+    plan::BatchSpeed,
     report::{BatchCounts, BatchProgress, CommitSettled, Reporter},
     types::BatchCommit,
 };
@@ -21,12 +22,21 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// How the commit ended.
 pub(super) enum Settled {
-    /// The batch is committed.
-    Committed(Commit),
+    /// The batch is committed, and when the answer came.
+    Committed(Commit, Ended),
     /// The stored offsets are others than the batch was planned from; these.
     Conflict(Vec<StoredPosition>),
     /// Rows were refused for what they hold; why, and the stored offsets.
     Refused(Error, Vec<StoredPosition>),
+}
+
+/// When a commit was answered. Not when the driver took note of it: it may be reading the next batch.
+#[derive(Clone, Copy)]
+pub(super) struct Ended {
+    /// In monotonic time.
+    pub(super) at: Duration,
+    /// In milliseconds since 1970-01-01 UTC.
+    pub(super) at_ms: i64,
 }
 
 /// A batch that is being committed.
@@ -36,6 +46,8 @@ pub(super) struct Pending {
     pub(super) counts: BatchCounts,
     /// What the batch was made from, should it have to be made again.
     pub(super) assignment: Arc<Assignment>,
+    /// How long the batch waited, read and transformed, for the one before it to commit.
+    waited: Duration,
 }
 
 /// How long a batch that is merely not committed is tried again.
@@ -54,11 +66,25 @@ impl Pending {
         committer: Committer,
         commit: BatchCommit,
         patience: Patience,
-        (progress, counts, assignment): (BatchProgress, BatchCounts, Arc<Assignment>),
+        (progress, counts, assignment, waited): (BatchProgress, BatchCounts, Arc<Assignment>, Duration),
         stop: watch::Receiver<bool>,
     ) -> Self {
         let work = tokio::spawn(commit_with_retries(committer, commit, patience, stop));
-        Self { work, progress, counts, assignment }
+        Self { work, progress, counts, assignment, waited }
+    }
+
+    /// How fast the batch was, if it is committed.
+    ///
+    /// While one batch commits, the next one is read; what it then waits for is the other's work, and no measure of its own.
+    pub(super) fn speed(&self, settled: &Settled) -> Option<BatchSpeed> {
+        let Settled::Committed(_, ended) = settled else { return None };
+        let late = Duration::from_millis(self.progress.scheduling_delay_ms()?);
+        Some(BatchSpeed {
+            ended: ended.at,
+            records: self.counts.records,
+            processing_delay: ended.at.saturating_sub(self.assignment.began).saturating_sub(self.waited),
+            scheduling_delay: late.saturating_add(self.waited),
+        })
     }
 
     pub(super) fn is_finished(&self) -> bool {
@@ -90,7 +116,8 @@ async fn commit_with_retries(
                 if commit.resolved {
                     patience.reporter.commit_settled(CommitSettled::Committed);
                 }
-                return Ok(Settled::Committed(commit));
+                let ended = Ended { at: patience.clock.monotonic(), at_ms: patience.clock.now_ms() };
+                return Ok(Settled::Committed(commit, ended));
             }
             CommitOutcome::Conflict { positions, .. } => return Ok(Settled::Conflict(positions)),
             // Once more, record by record: what is refused then is refused for good.

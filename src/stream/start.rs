@@ -22,7 +22,9 @@ use crate::{
     config,
     error::{Error, ErrorKind, Result, Stage},
     kafka::{KafkaProperties, OffsetLookup},
-    plan::{Answers, RecordSize, Silence, StartPositions, Timing, TopicFilter, resolve_start, start_lookups},
+    plan::{
+        Answers, RateController, RecordSize, Silence, StartPositions, Timing, TopicFilter, resolve_start, start_lookups,
+    },
     read::{DirectReader, ReaderSettings},
     report::Status,
     transform::Output,
@@ -33,10 +35,11 @@ use crate::{
 const ASK_AGAIN: Duration = Duration::from_millis(250);
 
 /// Starts everything up to the first batch.
-pub(super) async fn start(parts: &Parts, stop: watch::Receiver<bool>) -> Result<Started> {
+pub(super) async fn start(parts: &Parts, mut stop: watch::Receiver<bool>) -> Result<Started> {
     let reporter = parts.reporter.clone();
     reporter.status(Status::Starting);
     refuse_tables_without_a_database(parts)?;
+    let rate_controller = RateController::new(&parts.stream.backpressure, parts.stream.batch_interval)?;
     let properties = kafka_properties(&parts.kafka, &parts.application);
     let isolation = parts.kafka.isolation_level;
     let lookup = OffsetLookup::new(&properties, Arc::clone(&parts.clock))?;
@@ -68,21 +71,15 @@ pub(super) async fn start(parts: &Parts, stop: watch::Receiver<bool>) -> Result<
         false => None,
     };
 
-    let workshop = Workshop {
-        reader,
-        runner: Arc::clone(&parts.runner),
-        outputs: parts.graph.outputs(),
-        tables: recovered.tables.iter().map(|table| table.columns.clone()).collect(),
-        histories: parts.graph.histories(),
-        states: parts.graph.states(),
-        zero_time_ms: recovered.zero_time_ms,
-        keep_chunks: !parts.graph.reads_once(),
-        reporter: reporter.clone(),
-        clock: Arc::clone(&parts.clock),
+    let workshop = Arc::new(workshop(parts, reader, &recovered));
+    let taken_in = async {
+        workshop.restore_state(parts, &recovered).await?;
+        workshop.remember_past(parts, &recovered).await
     };
-    let workshop = Arc::new(workshop);
-    workshop.restore_state(parts, &recovered).await?;
-    workshop.remember_past(parts, &recovered).await?;
+    tokio::select! {
+        taken_in = taken_in => taken_in?,
+        () = asked_to_stop(&mut stop) => return Err(stopped()),
+    }
     let driver = Driver {
         stream: parts.stream.clone(),
         on_data_loss: parts.kafka.on_data_loss,
@@ -96,6 +93,7 @@ pub(super) async fn start(parts: &Parts, stop: watch::Receiver<bool>) -> Result<
         batch_seq: recovered.batch_seq,
         last_time: recovered.last_batch_time,
         record_size: RecordSize::new(),
+        rate_controller,
         silence: Silence::default(),
         stop_at,
         pending: None,
@@ -108,10 +106,27 @@ pub(super) async fn start(parts: &Parts, stop: watch::Receiver<bool>) -> Result<
     Ok(Started { driver, committer })
 }
 
-/// Jobs with a rate limit keep the grid: a rate means offsets per interval. Jobs with windows or state do: those slide over its
-/// ticks, or are told with them.
+/// What every batch will be run with.
+fn workshop(parts: &Parts, reader: Arc<DirectReader>, recovered: &Recovered) -> Workshop {
+    Workshop {
+        reader,
+        runner: Arc::clone(&parts.runner),
+        outputs: parts.graph.outputs(),
+        tables: recovered.tables.iter().map(|table| table.columns.clone()).collect(),
+        histories: parts.graph.histories(),
+        states: parts.graph.states(),
+        zero_time_ms: recovered.zero_time_ms,
+        keep_chunks: !parts.graph.reads_once(),
+        reporter: parts.reporter.clone(),
+        clock: Arc::clone(&parts.clock),
+    }
+}
+
+/// Jobs with a rate limit keep the grid: a rate means offsets per interval. Backpressure counts as one. Jobs with windows or
+/// state do: those slide over its ticks, or are told with them.
 fn on_grid(parts: &Parts) -> bool {
-    parts.stream.max_rate_per_partition.is_some() || looks_back(parts)
+    let rated = parts.stream.max_rate_per_partition.is_some() || parts.stream.backpressure.enabled;
+    rated || looks_back(parts)
 }
 
 /// Whether the job has windows or state: its batch interval is part of what they mean.
@@ -161,6 +176,7 @@ fn store_settings(parts: &Parts, timing: &Timing, cluster_id: Option<String>) ->
     settings.ownership = parts.ownership;
     settings.start_timeout = parts.stream.start_timeout;
     settings.unavailable_max = parts.stream.unavailable_max;
+    settings.batch_deadline = parts.stream.batch_deadline;
     settings.zero_time_ms = timing.zero_ms;
     settings.interval = parts.stream.batch_interval;
     settings.interval_fixed = looks_back(parts);

@@ -1,6 +1,6 @@
 //! `count`: how many elements a batch has.
 
-use super::{DStream, Rdd};
+use super::DStream;
 
 impl<T: Send + 'static> DStream<T> {
     /// One element per batch: how many elements the batch has; 0 for an empty batch. Spark: `count`.
@@ -12,9 +12,6 @@ impl<T: Send + 'static> DStream<T> {
     /// ```
     #[must_use]
     pub fn count(&self) -> DStream<u64> {
-        self.derive("count", |rdd| {
-            let count = rdd.count()?;
-            Ok(Rdd::of_partitions(rdd.scope(), vec![vec![count]]))
-        })
+        self.derive_action("count", |rdd| Ok([rdd.count()?]))
     }
 }

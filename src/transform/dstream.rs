@@ -4,11 +4,11 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
 };
 
-use super::{BatchScope, Graph, Rdd};
+use super::{BatchScope, Element, Graph, Rdd};
 use crate::error::Result;
 
 /// The number of an operator, given in order of definition: the same program gives the same numbers.
@@ -27,12 +27,18 @@ struct Node<T> {
     id: OperatorId,
     name: &'static str,
     graph: Graph,
-    /// How often there is an RDD, in milliseconds of batch time; `None`: with each batch.
-    slide_ms: Option<i64>,
+    nature: Nature,
     make: MakeRdd<T>,
     children: AtomicUsize,
+}
+
+/// What a stream has from those that it is made of.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Nature {
+    /// How often there is an RDD, in milliseconds of batch time; `None`: with each batch.
+    pub(super) slide_ms: Option<i64>,
     /// Whether its elements depend on state, and so on all batches before.
-    stateful: AtomicBool,
+    pub(super) stateful: bool,
 }
 
 impl<T> Clone for DStream<T> {
@@ -53,7 +59,7 @@ impl<T: Send + 'static> DStream<T> {
         name: &'static str,
         make: impl Fn(&BatchScope) -> Result<Rdd<T>> + Send + Sync + 'static,
     ) -> Self {
-        Self::every(graph, name, None, make)
+        Self::of_nature(graph, name, Nature::default(), make)
     }
 
     /// A stream with an RDD every `slide_ms` only.
@@ -63,35 +69,22 @@ impl<T: Send + 'static> DStream<T> {
         slide_ms: i64,
         make: impl Fn(&BatchScope) -> Result<Rdd<T>> + Send + Sync + 'static,
     ) -> Self {
-        Self::every(graph, name, Some(slide_ms), make)
+        Self::of_nature(graph, name, Nature { slide_ms: Some(slide_ms), stateful: false }, make)
     }
 
-    /// A stream whose RDD is made from state, as often as `slide_ms` says.
-    pub(super) fn stateful(
+    pub(super) fn of_nature(
         graph: &Graph,
         name: &'static str,
-        slide_ms: Option<i64>,
-        make: impl Fn(&BatchScope) -> Result<Rdd<T>> + Send + Sync + 'static,
-    ) -> Self {
-        let stream = Self::every(graph, name, slide_ms, make);
-        stream.depends_on_state(true);
-        stream
-    }
-
-    fn every(
-        graph: &Graph,
-        name: &'static str,
-        slide_ms: Option<i64>,
+        nature: Nature,
         make: impl Fn(&BatchScope) -> Result<Rdd<T>> + Send + Sync + 'static,
     ) -> Self {
         let node = Node {
             id: graph.next_operator(),
             name,
             graph: graph.clone(),
-            slide_ms,
+            nature,
             make: Box::new(make),
             children: AtomicUsize::new(0),
-            stateful: AtomicBool::new(false),
         };
         Self { node: Arc::new(node) }
     }
@@ -107,56 +100,57 @@ impl<T: Send + 'static> DStream<T> {
         make: impl Fn(Rdd<T>) -> Result<Rdd<U>> + Send + Sync + 'static,
     ) -> DStream<U> {
         let parent = self.used();
-        let child = DStream::every(&self.node.graph, name, self.node.slide_ms, move |scope| make(parent.rdd(scope)?));
-        child.depends_on_state(self.is_stateful());
-        child
-    }
-
-    /// A stream that makes its RDD from those of this one and `others`, which must come as often: if they do not, the context
-    /// does not start.
-    pub(crate) fn derive_with<U: Send + 'static>(
-        &self,
-        name: &'static str,
-        others: &[Option<i64>],
-        make: impl Fn(&BatchScope, Rdd<T>) -> Result<Rdd<U>> + Send + Sync + 'static,
-    ) -> DStream<U> {
-        let ours = self.node.slide_ms;
-        if let Some(other) = others.iter().find(|other| **other != ours) {
-            self.graph().note_fault(format!(
-                "the streams of one operation must have the same slide duration operation={name} slide={} other={}",
-                slide_text(ours),
-                slide_text(*other)
-            ));
-        }
-        let parent = self.used();
-        let child = DStream::every(&self.node.graph, name, ours, move |scope| make(scope, parent.rdd(scope)?));
-        child.depends_on_state(self.is_stateful());
-        child
+        DStream::of_nature(&self.node.graph, name, self.node.nature, move |scope| make(parent.rdd(scope)?))
     }
 
     /// How often there is an RDD, in milliseconds of batch time; `None`: with each batch.
     pub(crate) fn slide_ms(&self) -> Option<i64> {
-        self.node.slide_ms
+        self.node.nature.slide_ms
+    }
+
+    /// Whether its elements depend on state.
+    pub(super) fn is_stateful(&self) -> bool {
+        self.node.nature.stateful
     }
 
     /// The same as a number: the batch interval where there is one with each batch.
     pub(crate) fn every_ms(&self) -> i64 {
-        self.node.slide_ms.unwrap_or_else(|| self.graph().interval_ms())
-    }
-
-    /// Says that it depends on state as well, if `stateful`.
-    pub(super) fn depends_on_state(&self, stateful: bool) {
-        self.node.stateful.fetch_or(stateful, Ordering::Relaxed);
-    }
-
-    /// Whether its elements depend on state: then a past batch of it cannot be made again from its records.
-    pub(super) fn is_stateful(&self) -> bool {
-        self.node.stateful.load(Ordering::Relaxed)
+        self.slide_ms().unwrap_or_else(|| self.graph().interval_ms())
     }
 
     /// Whether the batch has an RDD of this stream.
     pub(crate) fn is_due(&self, scope: &BatchScope) -> bool {
-        scope.is_due(self.node.slide_ms)
+        scope.is_due(self.slide_ms())
+    }
+
+    /// A stream whose RDD holds what an action on this one's gave, in one partition.
+    pub(super) fn derive_action<U: Element, I: IntoIterator<Item = U>>(
+        &self,
+        name: &'static str,
+        action: impl Fn(Rdd<T>) -> Result<I> + Send + Sync + 'static,
+    ) -> DStream<U> {
+        self.derive(name, move |rdd| {
+            let scope = rdd.scope().clone();
+            Ok(Rdd::of_partitions(&scope, vec![action(rdd)?.into_iter().collect()]))
+        })
+    }
+
+    /// A stream that makes its RDD from this one's and another's.
+    pub(super) fn derive_with<U: Send + 'static, R: Send + 'static>(
+        &self,
+        other: &DStream<U>,
+        name: &'static str,
+        make: impl Fn(Rdd<T>, Rdd<U>) -> Result<Rdd<R>> + Send + Sync + 'static,
+    ) -> DStream<R> {
+        if !self.node.graph.is(other.graph()) {
+            self.node.graph.note_fault(format!("a stream belongs to another context operation={name}"));
+        }
+        self.node.graph.check_slides(name, [self.slide_ms(), other.slide_ms()]);
+        let (this, other) = (self.used(), other.used());
+        let nature = Nature { slide_ms: self.slide_ms(), stateful: self.is_stateful() || other.is_stateful() };
+        DStream::of_nature(&self.node.graph, name, nature, move |scope| {
+            make(this.rdd(scope)?, other.rdd(scope)?)
+        })
     }
 
     /// A handle for a child or an output: the second one makes this stream a shared one.
@@ -177,8 +171,4 @@ impl<T: Send + 'static> DStream<T> {
     pub fn id(&self) -> OperatorId {
         self.node.id
     }
-}
-
-fn slide_text(slide_ms: Option<i64>) -> String {
-    slide_ms.map_or_else(|| "each batch".to_owned(), |slide_ms| format!("{slide_ms} ms"))
 }

@@ -1,59 +1,34 @@
 //! `emit_by_key`: `flat_map` and `reduce_by_key` in one step, whose keys are borrowed.
 
-use std::{hash::Hash, marker::PhantomData, ops::ControlFlow, sync::Arc};
+use std::{hash::Hash, ops::ControlFlow, sync::Arc};
 
 use hashbrown::Equivalent;
 
 use super::{
-    BatchScope, DStream, Rdd,
-    reduce_by_key::shuffled,
-    shuffle::{MapSide, Pairs},
+    DStream, Element, Key, Partitioner, Rdd,
+    aggregator::{Reduce, combined},
 };
-use crate::types::{Compute, Flow, ShuffleStage, Task};
 
 /// Takes one pair, its key borrowed from the element.
 pub type Emit<'e, Q, V> = dyn FnMut(&Q, V) + 'e;
 
-struct Emitting<T, Q: ?Sized, E> {
-    parent: Arc<dyn Compute<T>>,
-    function: Arc<E>,
-    key: PhantomData<fn(&Q)>,
-}
-
-impl<T, Q, K, V, E, F> Pairs<K, V, F> for Emitting<T, Q, E>
-where
-    Q: Hash + Equivalent<K> + ?Sized,
-    for<'q> K: Hash + Eq + From<&'q Q>,
-    E: Fn(&T, &mut Emit<'_, Q, V>) + Send + Sync,
-    F: Fn(V, V) -> V,
-{
-    fn partitions(&self) -> usize {
-        self.parent.partitions()
-    }
-
-    fn shuffles(&self) -> Vec<Arc<dyn ShuffleStage>> {
-        self.parent.shuffles()
-    }
-
-    fn combine(&self, partition: usize, task: &Task, side: &mut MapSide<'_, K, V, F>) -> Flow {
-        self.parent.compute(partition, task, &mut |item| {
-            (self.function)(&item, &mut |key, value| side.add_borrowed(key, value));
-            ControlFlow::Continue(())
-        })
-    }
-}
-
-fn emitting<T, Q, K, V, E, F>(scope: &BatchScope, parent: &Rdd<T>, function: &Arc<E>, combine: &Arc<F>) -> Rdd<(K, V)>
+fn emitted<T, Q, K, V, E, F>(rdd: &Rdd<T>, function: Arc<E>, combine: Arc<Reduce<V, F>>) -> Rdd<(K, V)>
 where
     T: Send + 'static,
     Q: Hash + Equivalent<K> + ?Sized + 'static,
-    for<'q> K: Clone + Hash + Eq + From<&'q Q> + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
+    for<'q> K: Key + From<&'q Q>,
+    V: Element,
     E: Fn(&T, &mut Emit<'_, Q, V>) + Send + Sync + 'static,
     F: Fn(V, V) -> V + Send + Sync + 'static,
 {
-    let pairs = Emitting { parent: Arc::clone(parent.compute()), function: Arc::clone(function), key: PhantomData };
-    shuffled(scope, Box::new(pairs), Arc::clone(combine))
+    let (scope, parent) = (rdd.scope(), rdd.compute());
+    let partitioner = Partitioner::usual(scope, parent.partitions());
+    combined((scope, "emit_by_key"), parent, partitioner, combine, move |parent, (partition, task), side| {
+        parent.compute(partition, task, &mut |item| {
+            function(&item, &mut |key, value| side.add_borrowed(key, value));
+            ControlFlow::Continue(())
+        })
+    })
 }
 
 impl<T: Send + 'static> Rdd<T> {
@@ -65,10 +40,10 @@ impl<T: Send + 'static> Rdd<T> {
     ) -> Rdd<(K, V)>
     where
         Q: Hash + Equivalent<K> + ?Sized + 'static,
-        for<'q> K: Clone + Hash + Eq + From<&'q Q> + Send + Sync + 'static,
-        V: Clone + Send + Sync + 'static,
+        for<'q> K: Key + From<&'q Q>,
+        V: Element,
     {
-        emitting(self.scope(), self, &Arc::new(function), &Arc::new(combine))
+        emitted(self, Arc::new(function), Reduce::new(combine))
     }
 }
 
@@ -97,10 +72,10 @@ impl<T: Send + 'static> DStream<T> {
     ) -> DStream<(K, V)>
     where
         Q: Hash + Equivalent<K> + ?Sized + 'static,
-        for<'q> K: Clone + Hash + Eq + From<&'q Q> + Send + Sync + 'static,
-        V: Clone + Send + Sync + 'static,
+        for<'q> K: Key + From<&'q Q>,
+        V: Element,
     {
-        let (function, combine) = (Arc::new(function), Arc::new(combine));
-        self.derive("emit_by_key", move |rdd| Ok(emitting(rdd.scope(), &rdd, &function, &combine)))
+        let (function, combine) = (Arc::new(function), Reduce::new(combine));
+        self.derive("emit_by_key", move |rdd| Ok(emitted(&rdd, Arc::clone(&function), Arc::clone(&combine))))
     }
 }

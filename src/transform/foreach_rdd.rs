@@ -93,7 +93,7 @@ where
         // Computed before the transaction is open: the owner's transaction stays as short as the user's SQL.
         let rdd = self.stream.rdd(scope)?.persist()?;
         let code = Code { rdd, function: Arc::clone(&self.function) };
-        Ok(Prepared { user_code: vec![Box::new(code)], ..Prepared::default() })
+        Ok(Prepared { user_code: vec![Arc::new(code)], ..Prepared::default() })
     }
 }
 
@@ -110,6 +110,8 @@ impl<T: Send + 'static> DStream<T> {
 impl<T: Clone + Send + Sync + 'static> DStream<T> {
     /// Runs `function` once per batch with its RDD inside the batch's own transaction: what it writes is committed with
     /// the batch's results and offsets, or not at all. It must be ready to run again after a rollback, and cannot commit.
+    /// It runs on a thread of its own and may block it; what takes longer than `stream.batch_deadline` ends the stream with exit
+    /// code 6, and nothing of the batch is kept.
     ///
     /// ```
     /// # fn example(words: directstream::transform::DStream<String>) {

@@ -80,7 +80,7 @@ pub struct Prepared {
     /// Refused records.
     pub dead_letters: Vec<DeadLetter>,
     /// The user's SQL.
-    pub user_code: Vec<Box<dyn TransactionCode>>,
+    pub user_code: Vec<Arc<dyn TransactionCode>>,
 }
 
 /// An output that commits with the batch.
@@ -165,18 +165,6 @@ impl Graph {
         self.with(|inner| inner.interval_ms.max(1))
     }
 
-    pub(crate) fn note_fault(&self, fault: String) {
-        self.with(|inner| _ = inner.fault.get_or_insert(fault));
-    }
-
-    /// The first thing that is wrong with the job as it was built.
-    ///
-    /// # Errors
-    /// [`Config`](crate::ErrorKind::Config).
-    pub(crate) fn check(&self) -> Result<()> {
-        self.with(|inner| inner.fault.clone()).map_or(Ok(()), |fault| Err(Error::config(fault)))
-    }
-
     pub(crate) fn add_history(&self, history: Arc<dyn Remembers>) {
         self.with(|inner| inner.histories.push(history));
     }
@@ -184,6 +172,44 @@ impl Graph {
     /// What windows remember, in order of definition: a window over windows comes after those.
     pub(crate) fn histories(&self) -> Vec<Arc<dyn Remembers>> {
         self.with(|inner| inner.histories.clone())
+    }
+
+    /// Whether the two are the same graph, and not only alike.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
+    /// Notes what is wrong with the graph, where the operation itself cannot say it; the first one told stays.
+    pub(super) fn note_fault(&self, fault: String) {
+        self.with(|inner| {
+            inner.fault.get_or_insert(fault);
+        });
+    }
+
+    /// The streams of one operation must come as often: if they do not, the graph cannot run.
+    pub(super) fn check_slides(&self, operation: &str, slides: impl IntoIterator<Item = Option<i64>>) {
+        let text = |slide_ms: Option<i64>| slide_ms.map_or_else(|| "each batch".to_owned(), |ms| format!("{ms} ms"));
+        let mut slides = slides.into_iter();
+        let Some(first) = slides.next() else { return };
+        if let Some(other) = slides.find(|other| *other != first) {
+            let (slide, other) = (text(first), text(other));
+            let told = "the streams of one operation must have the same slide duration";
+            self.note_fault(format!("{told} operation={operation} slide={slide} other={other}"));
+        }
+    }
+
+    /// Whether the graph can run.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if a stream of another graph is used in it, or it has no output.
+    pub fn check(&self) -> Result<()> {
+        self.with(|inner| match &inner.fault {
+            Some(fault) => Err(Error::config(fault)),
+            None if inner.outputs.is_empty() => {
+                Err(Error::config("no output operation is registered, so there is nothing to run"))
+            }
+            None => Ok(()),
+        })
     }
 
     /// Adds the state operator that `make` makes of its number, which counts from 1 in order of definition.

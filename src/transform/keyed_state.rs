@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{
     BatchScope, Rdd,
-    shuffle::partition_of,
+    partitioner::{Partitioner, hasher},
     state_segment::{self, Draft, Name, encoded},
 };
 use crate::{
@@ -87,7 +87,12 @@ pub(super) struct Kept<S> {
 type Map<K, T> = HashMap<K, T, FixedState>;
 
 fn new_map<K, T>() -> Map<K, T> {
-    Map::with_hasher(FixedState::with_seed(0))
+    Map::with_hasher(hasher())
+}
+
+/// The partition that a key belongs to: the same on every machine and in every run.
+fn partition_of(key: &impl Hash) -> usize {
+    Partitioner::hash(PARTITIONS).partition(key)
 }
 
 /// What the store has of a partition, as far as it decides when a base is due.
@@ -232,7 +237,7 @@ impl<K: StateKey, S: StateValue> Partition<K, S> {
     }
 
     fn file(&mut self, time: i64, key: K) {
-        self.by_time.entry(time).or_insert_with(|| HashSet::with_hasher(FixedState::with_seed(0))).insert(key);
+        self.by_time.entry(time).or_insert_with(|| HashSet::with_hasher(hasher())).insert(key);
     }
 
     /// Batch `batch_seq` begins: what was run of it and after it is no more, and what is older than the batch before stays.
@@ -307,7 +312,7 @@ impl<K: StateKey, S: StateValue> KeyedState<K, S> {
     /// State that is there before the first batch. Restored state takes its place.
     pub(super) fn initially(self, initial: impl IntoIterator<Item = (K, Kept<S>)>) -> Self {
         for (key, kept) in initial {
-            self.write(partition_of(&key, PARTITIONS)).put(key, kept, self.timeout_ms.is_some());
+            self.write(partition_of(&key)).put(key, kept, self.timeout_ms.is_some());
         }
         self
     }
@@ -326,7 +331,7 @@ impl<K: StateKey, S: StateValue> KeyedState<K, S> {
         let tasks = rdd.run(
             |_| lists(),
             |lists, (key, value)| {
-                lists[partition_of(&key, PARTITIONS)].push((key, value));
+                lists[partition_of(&key)].push((key, value));
                 ControlFlow::Continue(())
             },
         )?;
@@ -453,7 +458,7 @@ impl<K: StateKey, S: StateValue> KeyedState<K, S> {
         }
         let timed = self.timeout_ms.is_some();
         let (own, strays): (Vec<_>, Vec<_>) =
-            restored.into_iter().partition(|(key, _)| partition_of(key, PARTITIONS) == mine);
+            restored.into_iter().partition(|(key, _)| partition_of(key) == mine);
         // Keys whose hash is another one now, as with another version of it: all partitions are written anew.
         let moved = !strays.is_empty();
         {
@@ -462,7 +467,7 @@ impl<K: StateKey, S: StateValue> KeyedState<K, S> {
             own.into_iter().for_each(|(key, kept)| guard.put(key, kept, timed));
         }
         for (key, kept) in strays {
-            self.write(partition_of(&key, PARTITIONS)).put(key, kept, timed);
+            self.write(partition_of(&key)).put(key, kept, timed);
         }
         if moved {
             (0..PARTITIONS).for_each(|partition| self.write(partition).stored.based = false);

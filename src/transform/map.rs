@@ -55,6 +55,11 @@ impl<T: Send + 'static> Rdd<T> {
         self.map_shared(Arc::new(function))
     }
 
+    /// Each element through a `function` that can fail; the first failure is the action's.
+    pub fn try_map<U: Send + 'static>(&self, function: impl Fn(T) -> Result<U> + Send + Sync + 'static) -> Rdd<U> {
+        self.try_map_shared(Arc::new(function))
+    }
+
     fn map_shared<U: Send + 'static>(&self, function: Arc<impl Fn(T) -> U + Send + Sync + 'static>) -> Rdd<U> {
         Rdd::new(Arc::new(Map { parent: Arc::clone(self.compute()), function }), self.scope().clone())
     }

@@ -12,9 +12,11 @@ use hashbrown::HashMap;
 
 use super::{
     BatchScope, DStream, KeepsState, Rdd,
+    dstream::Nature,
     keyed_state::{
         CANCELLED_EVERY, Changes, Kept, KeyedState, PARTITIONS, StateKey, StateValue, View, cancelled, short_type_name,
     },
+    partitioner::hasher,
 };
 use crate::{
     error::{Error, Result},
@@ -162,7 +164,7 @@ struct Touched<K, S> {
 
 impl<K: StateKey, S: StateValue> Touched<K, S> {
     fn new() -> Self {
-        Self { index: HashMap::with_hasher(FixedState::with_seed(0)), keys: Vec::new() }
+        Self { index: HashMap::with_hasher(hasher()), keys: Vec::new() }
     }
 
     /// The key's state, and when it was updated.
@@ -354,12 +356,13 @@ where
             timed,
             mapped: Mutex::new(None),
         });
-        let (graph, slide_ms, state) = (self.graph(), self.slide_ms(), Arc::clone(&operator.state));
-        let mapped = DStream::stateful(graph, "map_with_state", slide_ms, move |scope| {
+        let (graph, state) = (self.graph(), Arc::clone(&operator.state));
+        let nature = Nature { slide_ms: self.slide_ms(), stateful: true };
+        let mapped = DStream::of_nature(graph, "map_with_state", nature, move |scope| {
             let partitions = operator.mapped(scope.batch().batch_seq)?;
             Ok(Rdd::of_shared(scope, std::iter::once(partitions)))
         });
-        let snapshots = DStream::stateful(graph, "state_snapshots", slide_ms, move |scope| Ok(state.all(scope)));
+        let snapshots = DStream::of_nature(graph, "state_snapshots", nature, move |scope| Ok(state.all(scope)));
         MapWithStateDStream { mapped, snapshots }
     }
 }

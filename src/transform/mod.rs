@@ -1,42 +1,70 @@
 //! The user's operations: DStreams and RDDs, in Spark's names and with Spark's meaning.
 //!
 //! A [`DStream`] is a lazy chain of operations; for each batch it gives an [`Rdd`]. Narrow operations (map, filter, ...)
-//! fuse into one loop per partition. A shuffle (`reduce_by_key`) combines on the map side first. Outputs of a batch are
-//! prepared here, as bytes; the commit stage only moves them.
+//! fuse into one loop per partition. A shuffle by key (`combine_by_key`, of which the others are cases) combines on the map
+//! side first. Outputs of a batch are prepared here, as bytes; the commit stage only moves them.
 //!
-//! One operation, one file. `scope` is what a batch's RDDs share, `runner` the threads that compute partitions.
+//! One operation, one file. `scope` is what a batch's RDDs share, `runner` the threads that compute partitions, `shuffle` what
+//! map tasks leave for the reduce side.
 
+mod aggregate;
+mod aggregate_by_key;
+mod aggregator;
+mod coalesce;
+mod cogroup;
+mod collect_as_map;
+mod combine_by_key;
 mod count;
+mod count_by_value;
+mod distinct;
 mod dstream;
+mod element;
 mod emit_by_key;
+mod exchange;
 mod filter;
 mod flat_map;
+mod flat_map_values;
 mod foreach_rdd;
+mod glom;
 mod graph;
+mod group_by_key;
 mod has_offset_ranges;
 mod history;
+mod join;
 mod json;
 mod keyed_state;
+mod keys;
 mod map;
 mod map_partitions;
+mod map_values;
 mod map_with_state;
+mod min_max;
 mod parallelize;
+mod partition_by;
+mod partitioner;
 mod print;
 mod rdd;
 mod reduce;
 mod reduce_by_key;
+mod repartition;
 mod runner;
 mod save_to_table;
 mod scope;
 mod shuffle;
+mod sort_by;
 mod state_segment;
+mod subtract;
+mod sum;
 mod table_rows;
 mod to_tables;
+mod top;
 mod transform_rdd;
+mod transform_with;
 mod union;
 mod update_state_by_key;
 mod window;
 mod window_inverse;
+mod zip_with_index;
 
 #[cfg(test)]
 mod speed_tests;
@@ -48,17 +76,20 @@ mod tests;
 mod window_tests;
 
 pub use crate::config::{InputFormat, OnError};
+pub use cogroup::Groups;
 pub use dstream::{DStream, OperatorId};
+pub use element::{Element, Key};
 pub use emit_by_key::Emit;
 pub use graph::{Graph, Output, Prepared, SideEffect, TransactionalOutput};
 pub use has_offset_ranges::{DirectKafkaInputDStream, DirectRdd, HasOffsetRanges};
 pub use history::Remembers;
 pub use keyed_state::{KeepsState, StateKey, StateValue};
 pub use map_with_state::{MapWithStateDStream, State, StateSpec};
+pub use partitioner::Partitioner;
 pub use rdd::Rdd;
 pub use runner::{LocalRunner, Runner};
 pub(crate) use runner::{panic_text, panicked};
 pub use save_to_table::{Append, IntoTable, TableRow, Upsert};
 pub use scope::{BatchScope, Input};
 pub use to_tables::RecordsToTables;
-pub(crate) use to_tables::records_again;
+pub(crate) use to_tables::{headers_json, records_again};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{BatchScope, Rdd, union::Union};
+use super::{BatchScope, Element, Rdd, union::Union};
 use crate::types::{Compute, Flow, ShuffleStage, Task};
 
 pub(super) struct Parallelized<T> {
@@ -26,7 +26,28 @@ impl<T: Clone + Send + Sync> Compute<T> for Parallelized<T> {
     }
 }
 
-impl<T: Clone + Send + Sync + 'static> Rdd<T> {
+impl<T: Element> Rdd<T> {
+    /// An RDD over `items`, in order, in `partitions` partitions of about the same size, at least one. It belongs to no
+    /// batch: something to join the batches of a stream with, or to try a job's function on. Spark: `parallelize`.
+    ///
+    /// ```
+    /// use directstream::transform::Rdd;
+    ///
+    /// let parts = Rdd::parallelize(1..=5, 2).glom().collect()?;
+    /// assert_eq!(parts, [vec![1, 2], vec![3, 4, 5]]);
+    /// # Ok::<(), directstream::Error>(())
+    /// ```
+    pub fn parallelize(items: impl IntoIterator<Item = T>, partitions: usize) -> Self {
+        let items: Vec<T> = items.into_iter().collect();
+        let (count, partitions) = (items.len(), partitions.max(1));
+        let mut items = items.into_iter();
+        // Wide enough that no number of partitions that fits into memory is too large for the product.
+        let start = |partition: usize| partition as u128 * count as u128 / partitions as u128;
+        let length = |partition| usize::try_from(start(partition + 1) - start(partition)).unwrap_or(0);
+        let parts = (0..partitions).map(|partition| items.by_ref().take(length(partition)).collect()).collect();
+        Self::of_partitions(&BatchScope::outside(), parts)
+    }
+
     /// An RDD whose partitions are already in memory.
     pub(crate) fn of_partitions(scope: &BatchScope, partitions: Vec<Vec<T>>) -> Self {
         Self::new(Arc::new(Parallelized { partitions: Arc::new(partitions) }), scope.clone())

@@ -14,7 +14,18 @@ use crate::{
 
 /// The elements of one batch, in partitions, computed when an action asks for them.
 ///
+/// Operations as [`map`](Self::map) make another RDD and compute nothing yet; actions as [`collect`](Self::collect) compute, each
+/// anew, unless the RDD is [`persist`](Self::persist)ed. What a shuffle made stays until the RDDs that need it are gone.
 /// Cloning an RDD copies no element.
+///
+/// ```
+/// use directstream::transform::Rdd;
+///
+/// let words = Rdd::parallelize(["to be or", "not to be"], 2).flat_map(|line| line.split(' '));
+/// let counts = words.count_by_value();
+/// assert_eq!(counts.swap().top(2)?, [(2, "to"), (2, "be")]);
+/// # Ok::<(), directstream::Error>(())
+/// ```
 pub struct Rdd<T> {
     compute: Arc<dyn Compute<T>>,
     scope: BatchScope,

@@ -1,8 +1,8 @@
 //! `reduce`: one element per batch.
 
-use super::{DStream, Rdd};
+use super::{DStream, Element};
 
-impl<T: Clone + Send + Sync + 'static> DStream<T> {
+impl<T: Element> DStream<T> {
     /// One element per batch: all elements combined, within each partition in order, then partition by partition. None for
     /// an empty batch. Spark: `reduce`.
     ///
@@ -13,9 +13,6 @@ impl<T: Clone + Send + Sync + 'static> DStream<T> {
     /// ```
     #[must_use]
     pub fn reduce(&self, combine: impl Fn(T, T) -> T + Send + Sync + 'static) -> Self {
-        self.derive("reduce", move |rdd| {
-            let total = rdd.reduce(&combine)?;
-            Ok(Rdd::of_partitions(rdd.scope(), vec![total.into_iter().collect()]))
-        })
+        self.derive_action("reduce", move |rdd| rdd.reduce(&combine))
     }
 }

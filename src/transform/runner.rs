@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, Stage};
 
 /// Runs the tasks of one stage. The driver's own process has [`LocalRunner`]; another runner may send stages elsewhere.
 pub trait Runner: Send + Sync + fmt::Debug {
@@ -89,7 +89,7 @@ fn run_caught(task: &(dyn Fn(usize) -> Result<()> + Sync), index: usize) -> Resu
 
 /// The error that a caught panic is.
 pub(crate) fn panicked(panic: &(dyn Any + Send)) -> Error {
-    Error::new(ErrorKind::Transform, format!("the user's code panicked: {}", panic_text(panic)))
+    Error::new(ErrorKind::Transform, format!("the user's code panicked: {}", panic_text(panic))).at(Stage::Transform)
 }
 
 /// What a caught panic said.

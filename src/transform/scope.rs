@@ -10,10 +10,10 @@ use std::{
     },
 };
 
-use super::{OperatorId, Rdd, Runner};
+use super::{LocalRunner, OperatorId, Rdd, Runner};
 use crate::{
     error::{Error, Result},
-    types::{BatchInfo, Compute, OffsetRange, Record, ShuffleStage, Task},
+    types::{BatchInfo, BatchTime, Compute, OffsetRange, Record, ShuffleStage, Task},
 };
 
 /// What the RDDs of one batch share: the batch, its inputs, and the runner.
@@ -71,6 +71,17 @@ impl BatchScope {
         slide_ms.is_none_or(|slide_ms| since.rem_euclid(slide_ms.max(1)) == 0)
     }
 
+    /// The scope of RDDs that belong to no batch.
+    pub(super) fn outside() -> Self {
+        let batch = BatchInfo { batch_seq: 0, batch_time: BatchTime::from_ms(0), ranges: Arc::new([]) };
+        Self::new(Task::new(batch), Arc::new(LocalRunner::per_core()), Vec::new())
+    }
+
+    /// This scope, or the other if only that one is a batch's: what is made of two RDDs belongs to the batch.
+    pub(super) fn of_a_batch<'s>(&'s self, other: &'s Self) -> &'s Self {
+        if self.batch().batch_seq == 0 { other } else { self }
+    }
+
     /// Whether the records that the store refuses are to be found.
     #[must_use]
     pub fn is_isolating(&self) -> bool {
@@ -95,9 +106,10 @@ impl BatchScope {
         if let Some(compute) = known {
             return Ok(Rdd::new(compute, self.clone()));
         }
-        let rdd = make(self)?;
-        lock().insert(operator, Box::new(Arc::clone(rdd.compute())));
-        Ok(rdd)
+        let compute = Arc::clone(make(self)?.compute());
+        lock().insert(operator, Box::new(Arc::clone(&compute)));
+        // In this scope, also where the user's function gave an RDD from outside of the batch.
+        Ok(Rdd::new(compute, self.clone()))
     }
 
     pub(crate) fn task(&self) -> &Task {
@@ -119,9 +131,9 @@ impl BatchScope {
 
     /// Runs the shuffles that are needed, parents first.
     pub(crate) fn run_shuffles(&self, shuffles: &[Arc<dyn ShuffleStage>]) -> Result<()> {
-        for shuffle in shuffles {
+        // A shuffle keeps what its tasks gave: one that ran already needs nothing, nor those before it.
+        for shuffle in shuffles.iter().filter(|shuffle| !shuffle.is_done()) {
             self.run_shuffles(&shuffle.parents())?;
-            // A shuffle keeps what its tasks gave: one that ran already does nothing.
             self.runner().run(shuffle.map_partitions(), &|partition| shuffle.run_map(partition, self.task()))?;
         }
         Ok(())

@@ -384,7 +384,7 @@ fn recycle_fields<'a>(mut fields: Vec<Field<'_>>) -> Vec<Field<'a>> {
 }
 
 /// Headers as the `dead_letters` table keeps them: `[[name, base64 or null], ...]`.
-fn headers_json(record: &Record) -> String {
+pub(crate) fn headers_json(record: &Record) -> String {
     let headers: Vec<serde_json::Value> = record
         .headers()
         .into_iter()

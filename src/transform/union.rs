@@ -1,4 +1,4 @@
-//! `union`: the partitions of two streams, one after the other.
+//! `union`: the partitions of two streams, or of many, one after the other.
 
 use std::sync::Arc;
 
@@ -34,8 +34,14 @@ impl<T: Send + 'static> Rdd<T> {
     /// The partitions of this RDD, then those of the other.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
-        let parents = vec![Arc::clone(self.compute()), Arc::clone(other.compute())];
-        Self::new(Arc::new(Union { parents }), self.scope().clone())
+        self.union_all(std::slice::from_ref(other))
+    }
+
+    /// The partitions of this RDD, then those of the others.
+    pub(super) fn union_all(&self, others: &[Self]) -> Self {
+        let parents = std::iter::once(self).chain(others).map(|rdd| Arc::clone(rdd.compute())).collect();
+        let scope = others.iter().fold(self.scope(), |scope, other| scope.of_a_batch(other.scope()));
+        Self::new(Arc::new(Union { parents }), scope.clone())
     }
 }
 
@@ -49,9 +55,6 @@ impl<T: Send + 'static> DStream<T> {
     /// ```
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
-        let (other, stateful) = (other.used(), other.is_stateful());
-        let union = self.derive_with("union", &[other.slide_ms()], move |scope, rdd| Ok(rdd.union(&other.rdd(scope)?)));
-        union.depends_on_state(stateful);
-        union
+        self.derive_with(other, "union", |rdd, other| Ok(rdd.union(&other)))
     }
 }

@@ -7,9 +7,11 @@ use hashbrown::HashMap;
 
 use super::{
     BatchScope, DStream, KeepsState,
+    dstream::Nature,
     keyed_state::{
         CANCELLED_EVERY, Changes, Kept, KeyedState, PARTITIONS, StateKey, StateValue, View, cancelled, short_type_name,
     },
+    partitioner::hasher,
 };
 use crate::{
     error::Result,
@@ -36,7 +38,7 @@ where
         changes: &mut Changes<K, S>,
         pairs: Vec<Vec<(K, V)>>,
     ) -> Result<()> {
-        let mut values: HashMap<K, Vec<V>, FixedState> = HashMap::with_hasher(FixedState::with_seed(0));
+        let mut values: HashMap<K, Vec<V>, FixedState> = HashMap::with_hasher(hasher());
         for (key, value) in pairs.into_iter().flatten() {
             values.entry(key).or_default().push(value);
         }
@@ -155,6 +157,7 @@ where
             update,
         });
         let state = Arc::clone(&operator.state);
-        DStream::stateful(self.graph(), "update_state_by_key", self.slide_ms(), move |scope| Ok(state.all(scope)))
+        let nature = Nature { slide_ms: self.slide_ms(), stateful: true };
+        DStream::of_nature(self.graph(), "update_state_by_key", nature, move |scope| Ok(state.all(scope)))
     }
 }

@@ -133,8 +133,12 @@ where
         slide: Duration,
     ) -> Result<Self> {
         let combine = Arc::new(combine);
-        let of_batch = Arc::clone(&combine);
-        let reduced = self.reduce_by_key(move |a, b| of_batch(a, b));
-        Ok(reduced.window(length, slide)?.reduce_by_key(move |a, b| combine(a, b)))
+        Ok(self.reduced_batches(&combine).window(length, slide)?.reduce_by_key(move |a, b| combine(a, b)))
+    }
+
+    /// What a window keeps of each batch: one pair per key.
+    pub(super) fn reduced_batches(&self, combine: &Arc<impl Fn(V, V) -> V + Send + Sync + 'static>) -> Self {
+        let combine = Arc::clone(combine);
+        self.reduce_by_key(move |a, b| combine(a, b))
     }
 }

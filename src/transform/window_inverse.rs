@@ -20,8 +20,9 @@ use crate::error::{Error, Result};
 /// Windows that are kept to go on from: the last one, and the one before while that one may still be run again.
 const KEPT: usize = 2;
 
-/// A key's values in the window, combined, and how many batches have some: at none the key is out of the window.
-type Totals<K, V> = HashMap<K, (V, u32), FixedState>;
+/// A key's values in the window, combined, and how many batches have some: at none the key is out of the window. A value is taken
+/// out and put back while it is combined; it is missing only after a panic in between, and then the whole map is thrown away.
+type Totals<K, V> = HashMap<K, (Option<V>, u32), FixedState>;
 
 struct Sliding<K, V, F, I> {
     history: Arc<History<(K, V)>>,
@@ -72,20 +73,23 @@ where
 
     fn enter(&self, totals: &mut Totals<K, V>, batches: &[Remembered<(K, V)>]) {
         for (key, value) in batches.iter().flat_map(|batch| batch.partitions.iter().flatten()) {
-            let (total, times) = match totals.remove(key) {
-                Some((total, times)) => ((self.combine)(total, value.clone()), times + 1),
-                None => (value.clone(), 1),
-            };
-            totals.insert(key.clone(), (total, times));
+            let value = value.clone();
+            if let Some((total, times)) = totals.get_mut(key) {
+                *total = total.take().map(|total| (self.combine)(total, value));
+                *times += 1;
+            } else {
+                totals.insert(key.clone(), (Some(value), 1));
+            }
         }
     }
 
     fn leave(&self, totals: &mut Totals<K, V>, batches: &[Remembered<(K, V)>]) -> Result<()> {
         for (key, value) in batches.iter().flat_map(|batch| batch.partitions.iter().flatten()) {
-            match totals.remove(key) {
-                Some((_, 1)) => {}
+            match totals.get_mut(key) {
+                Some((_, 1)) => _ = totals.remove(key),
                 Some((total, times)) => {
-                    totals.insert(key.clone(), ((self.inverse)(total, value.clone()), times - 1));
+                    *total = total.take().map(|total| (self.inverse)(total, value.clone()));
+                    *times -= 1;
                 }
                 None => return Err(Error::internal("a key leaves a window that it is not in")),
             }
@@ -100,7 +104,7 @@ where
     V: Clone + Send + Sync + 'static,
 {
     /// [`reduce_by_key_and_window`](Self::reduce_by_key_and_window) for functions that can be undone: each window is made from
-    /// the one before by what comes in and what leaves, which takes time by the slide and not by the length.
+    /// the one before by what comes in and what leaves, and not added up from all its batches.
     /// `inverse(combine(a, b), b)` must be `a`; with floating point numbers it is not quite.
     ///
     /// A key leaves with its last batch, so the result is that of the form without `inverse`, and no filter is needed to get
@@ -125,8 +129,7 @@ where
         slide: Duration,
     ) -> Result<Self> {
         let combine = Arc::new(combine);
-        let of_batch = Arc::clone(&combine);
-        let reduced = self.reduce_by_key(move |a, b| of_batch(a, b));
+        let reduced = self.reduced_batches(&combine);
         let spans = Spans::of(&reduced, length, slide)?;
         let both = spans.length_ms.saturating_add(spans.slide_ms);
         let sliding = Sliding {
@@ -138,7 +141,7 @@ where
         };
         Ok(Self::sliding(self.graph(), "reduce_by_key_and_window", spans.slide_ms, move |scope| {
             let totals = sliding.at(scope)?;
-            let pairs = totals.iter().map(|(key, (value, _))| (key.clone(), value.clone())).collect();
+            let pairs = totals.iter().filter_map(|(key, (value, _))| Some((key.clone(), value.clone()?))).collect();
             Ok(Rdd::of_partitions(scope, vec![pairs]))
         }))
     }

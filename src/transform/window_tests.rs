@@ -143,6 +143,7 @@ fn wn_28_a_stream_has_no_batch_between_its_slides_and_those_of_one_operation_sli
     let input = texts(&graph);
     let mapped = input.window(2 * SECOND, 2 * SECOND).unwrap().map(|text| text.to_uppercase()).count();
     assert_eq!(outputs(&mapped, &[&["a"], &["b"], &["c"], &["d"]]), [[2], [2]]);
+    mapped.print();
     graph.check().unwrap();
     let _ = input.window(2 * SECOND, SECOND).unwrap().union(&input.window(2 * SECOND, 2 * SECOND).unwrap());
     let told = graph.check().unwrap_err().to_string();

@@ -1,6 +1,6 @@
 //! What one batch hands to the committer: ranges with counts, rows, dead letters, lost ranges.
 
-use std::{fmt, ops::Range};
+use std::{fmt, ops::Range, sync::Arc};
 
 use super::{BatchTime, EncodedRows, Offset, OffsetRange, StateSegment, TopicId, TopicPartition};
 use crate::{error::Result, types::transaction::TransactionCode};
@@ -207,7 +207,7 @@ pub struct BatchCommit {
     /// What the state operators changed: a segment of each of their partitions.
     pub state: Vec<StateSegment>,
     /// The user's own SQL, run after the table rows, in order of definition.
-    pub user_code: Vec<Box<dyn TransactionCode>>,
+    pub user_code: Vec<Arc<dyn TransactionCode>>,
     /// When processing started, for the ledger: milliseconds since 1970-01-01 UTC.
     pub processing_started_ms: i64,
 }

@@ -1,6 +1,7 @@
 //! What running an RDD needs: partitions that compute, tasks, and why a task stops.
 
 use std::{
+    any::Any,
     fmt,
     ops::ControlFlow,
     sync::{
@@ -61,6 +62,11 @@ pub trait Compute<T>: Send + Sync {
 
     /// The shuffles that must have run before this can be computed. Narrow operations give their parents'.
     fn shuffles(&self) -> Vec<Arc<dyn ShuffleStage>>;
+
+    /// Itself, if it is an exchange by key that the shuffle of a keyed operation can do on its way.
+    fn exchange(&self) -> Option<&dyn Any> {
+        None
+    }
 }
 
 /// The map side of a shuffle: one task per partition of the parent.
@@ -73,6 +79,9 @@ pub trait ShuffleStage: Send + Sync + fmt::Debug {
 
     /// How many map tasks there are.
     fn map_partitions(&self) -> usize;
+
+    /// Whether the output of every map task is there: then neither this shuffle nor one before it has to run.
+    fn is_done(&self) -> bool;
 
     /// Runs one map task and keeps its output for the reduce side.
     ///

@@ -85,23 +85,36 @@ async fn windowed_counts() {
 }
 
 #[tokio::test]
-async fn running_totals() {
+async fn update_state() {
+    let (kafka, database) = (shared_kafka().await, fresh_database().await);
+    let topic = kafka.topic(2).await;
+    let env = [("TOPIC", topic.as_str())];
+    kafka.produce(&topic, ["a b a", "b a", ""].map(record).to_vec()).await;
+    assert!(run_example("update_state", &kafka, &database, &env).await.starts_with("3 lines read"));
+    kafka.produce(&topic, ["c a"].map(record).to_vec()).await;
+    assert!(run_example("update_state", &kafka, &database, &env).await.starts_with("1 lines read"));
+    let counts = database.rows::<(String, i64)>("SELECT word, seen FROM word_counts ORDER BY word").await;
+    assert_eq!(counts, [("a", 4), ("b", 2), ("c", 1)].map(|(word, seen)| (word.to_owned(), seen)));
+}
+
+#[tokio::test]
+async fn map_with_state_sessions() {
     let (kafka, database) = (shared_kafka().await, fresh_database().await);
     let topic = kafka.topic(2).await;
     let orders =
         |count: i64| (0..count).map(|n| record(n.to_string()).key(format!("customer-{}", n % 3))).collect::<Vec<_>>();
     kafka.produce(&topic, orders(30)).await;
     let env = [("TOPIC", topic.as_str())];
-    assert!(run_example("running_totals", &kafka, &database, &env).await.starts_with("30 orders read"));
+    assert!(run_example("map_with_state_sessions", &kafka, &database, &env).await.starts_with("30 orders read"));
     kafka.produce(&topic, orders(3)).await;
-    assert!(run_example("running_totals", &kafka, &database, &env).await.starts_with("3 orders read"));
-    let rows = "SELECT customer, orders, total FROM running_totals WHERE NOT away AND orders IN (1, 10)";
+    assert!(run_example("map_with_state_sessions", &kafka, &database, &env).await.starts_with("3 orders read"));
+    let rows = "SELECT customer, orders, total FROM map_with_state_sessions WHERE NOT away AND orders IN (1, 10)";
     let rows = database.rows::<(String, i64, i64)>(rows).await;
     // The sums of 0 to 29 by customer. Whoever was away for longer than two seconds since begins anew.
     for (customer, total) in [("customer-0", 135), ("customer-1", 145), ("customer-2", 155)] {
         assert!(rows.contains(&(customer.to_owned(), 10, total)), "{rows:?}");
     }
-    assert_eq!(database.count("running_totals WHERE NOT away").await, 33);
+    assert_eq!(database.count("map_with_state_sessions WHERE NOT away").await, 33);
 }
 
 #[tokio::test]
@@ -146,6 +159,54 @@ async fn replay_offset_ranges() {
     assert!(printed.ends_with(" batches read again: 650 records, the same as then\n"), "{printed}");
     assert_eq!(database.count("lengths").await, 650);
     assert!(database.count("directstream.batches").await > 1, "one batch only");
+}
+
+#[tokio::test]
+async fn batch_and_stream() {
+    let (kafka, database) = (shared_kafka().await, fresh_database().await);
+    let topic = kafka.topic(3).await;
+    let line = |n: u32| record(format!("line {} Line of {}", n % 10, n % 7));
+    kafka.produce(&topic, (0..600).map(line).collect()).await;
+    // Gaps among what is read as one range in the end.
+    let transactions = [End::Abort, End::Commit].map(|end| (end, (0..50).map(line).collect()));
+    kafka.transactions(&topic, transactions.into()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("lines.db").display().to_string();
+    let env = [("TOPIC", topic.as_str()), ("SQLITE_FILE", &file)];
+    let printed = run_example("batch_and_stream", &kafka, &database, &env).await;
+    assert!(printed.starts_with("3250 words in ") && printed.ends_with(" batches, and as many at once\n"), "{printed}");
+    let mut file = SqliteConnection::connect(&format!("sqlite:{file}")).await.unwrap();
+    let sql = "SELECT word, count FROM word_counts WHERE word IN ('line', 'of', '9') ORDER BY word";
+    let counts: Vec<(String, i64)> = sqlx::query_as(sql).fetch_all(&mut file).await.unwrap();
+    assert_eq!(counts, [("9", 65), ("line", 1300), ("of", 650)].map(|(word, count)| (word.to_owned(), count)));
+    let batches: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM directstream_batches").fetch_one(&mut file).await.unwrap();
+    assert!(batches > 1, "one batch only");
+}
+
+#[tokio::test]
+async fn join_with_table() {
+    let (kafka, database) = (shared_kafka().await, fresh_database().await);
+    let topic = kafka.topic(3).await;
+    database.execute("CREATE TABLE prices (product text PRIMARY KEY, cents bigint NOT NULL)").await;
+    database.execute("INSERT INTO prices VALUES ('tea', 300), ('pen', 150)").await;
+    let orders = |orders: &[(&str, &str)]| -> Vec<_> {
+        orders.iter().map(|(country, product)| record(*product).key(*country)).collect()
+    };
+    kafka.produce(&topic, orders(&[("FR", "tea"), ("IT", "pen"), ("JP", "tea"), ("FR", "hat"), ("XX", "tea")])).await;
+    let run = async || run_example("join_with_table", &kafka, &database, &[("TOPIC", &topic)]).await;
+    assert_eq!(run().await, "5 orders joined; see the table turnover\n");
+    // The next batches see the prices of their own time; what was computed stays.
+    database.execute("UPDATE prices SET cents = 1000 WHERE product = 'tea'").await;
+    database.execute("INSERT INTO prices VALUES ('hat', 2000)").await;
+    kafka.produce(&topic, orders(&[("FR", "hat"), ("JP", "tea"), ("JP", "tea")])).await;
+    assert_eq!(run().await, "3 orders joined; see the table turnover\n");
+    let turnover = database.rows::<(String, i64, i64, i64)>("SELECT * FROM turnover ORDER BY region").await;
+    let expected = [("Asia", 2300, 3, 0), ("Europe", 2450, 4, 1)];
+    assert_eq!(
+        turnover,
+        expected.map(|(region, cents, orders, unpriced)| (region.to_owned(), cents, orders, unpriced))
+    );
 }
 
 #[test]

@@ -16,6 +16,7 @@ use rustix::{
 };
 
 use crate::{
+    config::StoreUrl,
     error::{Error, ErrorKind, Result},
     failpoint,
 };
@@ -34,20 +35,13 @@ pub(super) struct Folder {
     handle: OwnedFd,
 }
 
-/// The folder that a URL names: `checkpoint:PATH`.
+/// The folder that a URL names.
 ///
 /// # Errors
-/// [`ErrorKind::Config`] if it names none.
-pub(super) fn path_of(url: &str) -> Result<PathBuf> {
-    let path = url.strip_prefix("checkpoint:").unwrap_or(url);
-    let path = path.strip_prefix("//").unwrap_or(path);
-    if path.is_empty() {
-        return Err(Error::config("the store's url names no folder, as in checkpoint:orders.checkpoint"));
-    }
-    if path.contains('?') {
-        return Err(Error::config("the url of a checkpoint folder has no parameters"));
-    }
-    Ok(PathBuf::from(path))
+/// [`ErrorKind::Config`] if it is another store's.
+pub(super) fn path_of(url: &StoreUrl) -> Result<PathBuf> {
+    let path = url.checkpoint_path().map(PathBuf::from);
+    path.ok_or_else(|| Error::config("the store's url names no folder, as in checkpoint:orders.checkpoint"))
 }
 
 /// An application's name as a file's name: what is not a letter, digit, `-`, `_` or inner dot is written as `%` and two hexadecimal
@@ -303,10 +297,9 @@ mod tests {
     }
 
     #[test]
-    fn a_url_names_a_folder() {
-        assert_eq!(path_of("checkpoint:a/b").unwrap(), Path::new("a/b"));
-        assert_eq!(path_of("checkpoint:///a/b").unwrap(), Path::new("/a/b"));
-        assert!(path_of("checkpoint:").is_err() && path_of("checkpoint:a?b=c").is_err());
+    fn a_url_of_another_store_names_no_folder() {
+        assert_eq!(path_of(&"checkpoint:a/b".parse().unwrap()).unwrap(), Path::new("a/b"));
+        assert_eq!(path_of(&"sqlite:a/b".parse().unwrap()).unwrap_err().kind(), ErrorKind::Config);
     }
 
     #[test]

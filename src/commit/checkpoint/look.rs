@@ -15,8 +15,10 @@ use super::{
 };
 use crate::{
     commit::{
-        inspect::{ApplicationInfo, LedgerBatch, LedgerLetters, LedgerLoss, LedgerRange},
+        inspect::{ApplicationInfo, LedgerBatch, LedgerLoss, LedgerRange},
+        kept_letters::{LedgerLetter, LetterContent, LetterFate},
         letters::{LetterInfo, LetterSelection, StoredLetter},
+        moves::LedgerMove,
         settings::StoredPosition,
     },
     config::StoreUrl,
@@ -41,7 +43,7 @@ impl CheckpointLook {
     /// # Errors
     /// [`Config`](crate::ErrorKind::Config) if it cannot be opened, [`Corrupt`](crate::ErrorKind::Corrupt) if it is damaged.
     pub(in crate::commit) fn open(url: &StoreUrl, application: &str) -> Result<Self> {
-        let (path, mut checked) = (path_of(url.expose())?, BTreeSet::new());
+        let (path, mut checked) = (path_of(url)?, BTreeSet::new());
         if !path.exists() {
             return Err(Error::config(format!(
                 "there is no checkpoint folder: has the job run yet? path={}",
@@ -74,6 +76,34 @@ impl CheckpointLook {
     pub(in crate::commit) fn offsets(&self) -> Result<Vec<StoredPosition>> {
         let positions = self.state.iter().flat_map(|state| &state.positions);
         positions.map(super::state::Position::stored).collect()
+    }
+
+    /// The live owner, as a message names it; `None` if nobody owns the application, or who did is dead.
+    pub(in crate::commit) fn live_owner(&self) -> Result<Option<String>> {
+        let (Some(state), Some(folder)) = (&self.state, Folder::find(&self.path, &self.application)?) else {
+            return Ok(None);
+        };
+        state.live_owner(&folder.owners())
+    }
+
+    /// Offsets that operators moved, in the order of their epochs.
+    pub(in crate::commit) fn moves(&mut self) -> Result<Vec<LedgerMove>> {
+        let mut moves = Vec::new();
+        for entry in self.entries(|sealed| sealed.outliving > 0)? {
+            for one in &entry.moves {
+                let moved = LedgerMove {
+                    batch_seq: entry.batch_seq,
+                    topic_partition: TopicPartition::new(one.topic.as_str(), one.partition),
+                    from_offset: one.from_offset.map(offset).transpose()?,
+                    until_offset: offset(one.until_offset)?,
+                    topic_id: one.topic_id.as_deref().map(TopicId::new),
+                    rows_deleted: false,
+                };
+                moves.push((one.epoch, moved));
+            }
+        }
+        moves.sort_by_key(|(epoch, _)| *epoch);
+        Ok(moves.into_iter().map(|(_, moved)| moved).collect())
     }
 
     /// The entries of files that `wanted` says yes to, up to the batch that was the last one at the beginning.
@@ -144,14 +174,31 @@ impl CheckpointLook {
         Ok(losses)
     }
 
-    pub(in crate::commit) fn letters_of(&mut self, batches: RangeInclusive<u64>) -> Result<LedgerLetters> {
-        let mut of = LedgerLetters::default();
-        let letters = self.letters(&LetterSelection::default())?;
-        for info in letters.into_iter().map(|letter| letter.info).filter(|info| batches.contains(&info.batch_seq)) {
-            *of.counts.entry(info.batch_seq).or_default() += 1;
-            of.left_out.insert((info.topic_partition, info.offset));
-        }
-        Ok(of)
+    pub(in crate::commit) fn letters_of(&mut self, batches: RangeInclusive<u64>) -> Result<Vec<LedgerLetter>> {
+        let letters = self.letters(&LetterSelection::default())?.into_iter();
+        let letter = |letter: StoredLetter| {
+            let bytes = letter.info.key_bytes.unwrap_or(0) + letter.info.value_bytes.unwrap_or(0);
+            LedgerLetter {
+                batch_seq: letter.info.batch_seq,
+                topic_partition: letter.info.topic_partition,
+                offset: letter.info.offset,
+                id: letter.info.id,
+                fate: LetterFate::Kept { stage: letter.info.stage, bytes: bytes + letter.headers.len() as u64 },
+            }
+        };
+        Ok(letters.map(letter).filter(|letter| batches.contains(&letter.batch_seq)).collect())
+    }
+
+    pub(in crate::commit) fn letter_contents(&mut self, ids: &[i64]) -> Result<Vec<LetterContent>> {
+        let letters = self.letters(&LetterSelection::default())?.into_iter();
+        let content = |StoredLetter { info, key, value, headers, timestamp_ms }| LetterContent {
+            id: info.id,
+            key,
+            value,
+            headers,
+            timestamp_ms,
+        };
+        Ok(letters.filter(|letter| ids.contains(&letter.info.id)).map(content).collect())
     }
 
     /// The selected dead letters in the order of topic, partition and offset.

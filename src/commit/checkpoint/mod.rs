@@ -11,6 +11,7 @@ mod chain;
 mod folder;
 mod format;
 mod look;
+mod moves;
 mod session;
 mod state;
 #[cfg(test)]
@@ -20,7 +21,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 
-pub(super) use self::look::CheckpointLook;
+pub(super) use self::{look::CheckpointLook, moves::move_offsets};
 use self::{
     session::{Draft, Retention, Session},
     state::Entry,
@@ -71,7 +72,7 @@ impl CheckpointStore {
         if !settings.tables.is_empty() {
             return Err(no_tables());
         }
-        let path = folder::path_of(settings.url.expose())?;
+        let path = folder::path_of(&settings.url)?;
         let (settings, owner) = (settings.clone(), String::from("host=? process_id=?"));
         Ok(Self { settings, clock, path, session: None, draft: None, owner_file: None, owner, known: false })
     }
@@ -197,12 +198,7 @@ impl Store for CheckpointStore {
         let state = session.state()?;
         state.identity().check(&settings)?;
         let owner = state.owner_id()?;
-        let told = format!(
-            "host={} process_id={} last_batch_time={}",
-            state.host.as_deref().unwrap_or_default(),
-            state.process_id.unwrap_or_default(),
-            state.last_batch_time_ms.map_or_else(|| "none".to_owned(), |ms| BatchTime::from_ms(ms).to_string())
-        );
+        let told = state.told();
         let look = Look {
             judged: Judged { epoch: state.epoch, owner, seen_at: None },
             session: owner.map_or(OwnerSession::Gone, |owner| owner_file::look(&session.folder().owners(), owner)),

@@ -6,13 +6,15 @@ use uuid::Uuid;
 use super::super::{
     identity::{self, Identity},
     ledger::Totals,
-    protocol::{Grounds, Judged, Term},
+    moves::MoveRequest,
+    owner_file,
+    protocol::{Grounds, Judged, Session, Term},
     settings::{StoreSettings, StoredPosition},
 };
 use crate::{
     error::{Error, Result},
     failpoint,
-    types::{BatchCommit, CommittedRange, Offset, TopicId, TopicPartition},
+    types::{BatchCommit, BatchTime, CommittedRange, Offset, TopicId, TopicPartition},
 };
 
 /// Takeovers that are remembered: enough to see processes that fence each other in turn.
@@ -71,6 +73,9 @@ pub(super) struct Entry {
     pub(super) batch: Option<Batch>,
     pub(super) lost_ranges: Vec<Lost>,
     pub(super) dead_letters: Vec<Letter>,
+    /// Offsets that an operator moved after this batch.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) moves: Vec<Move>,
 }
 
 /// A batch's ledger row with its ranges.
@@ -113,6 +118,22 @@ pub(super) struct Lost {
     pub(super) topic_id: Option<String>,
 }
 
+/// An offset that an operator moved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Move {
+    pub(super) epoch: u64,
+    pub(super) topic: String,
+    pub(super) partition: i32,
+    pub(super) from_offset: Option<i64>,
+    pub(super) until_offset: i64,
+    pub(super) topic_id: Option<String>,
+    pub(super) scenario: String,
+    pub(super) host: String,
+    pub(super) process_id: i64,
+    pub(super) build: String,
+    pub(super) moved_at_ms: i64,
+}
+
 /// A record that was refused; its bytes in base64.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Letter {
@@ -130,9 +151,14 @@ pub(super) struct Letter {
 }
 
 impl Entry {
-    /// Lost ranges and dead letters: what outlives the ledger's row.
+    /// Lost ranges, dead letters and moved offsets: what outlives the ledger's row.
     pub(super) fn outlives(&self) -> bool {
-        !self.lost_ranges.is_empty() || !self.dead_letters.is_empty()
+        !self.lost_ranges.is_empty() || !self.dead_letters.is_empty() || !self.moves.is_empty()
+    }
+
+    /// Offsets that an operator moves after a batch.
+    pub(super) fn of_moves(batch_seq: u64, moves: Vec<Move>) -> Self {
+        Self { batch_seq, batch: None, lost_ranges: Vec::new(), dead_letters: Vec::new(), moves }
     }
 }
 
@@ -186,6 +212,24 @@ impl State {
     /// Whether `owner` owns it under this epoch.
     pub(super) fn is_owned(&self, owner: Uuid, epoch: u64) -> bool {
         self.epoch == epoch && self.owner.as_deref() == Some(&owner.to_string())
+    }
+
+    /// The live owner, as a message names it; `None` if nobody owns the application, or who did is dead. `owners` is where their
+    /// lock files are.
+    pub(super) fn live_owner(&self, owners: &std::path::Path) -> Result<Option<String>> {
+        let Some(owner) = self.owner_id()? else { return Ok(None) };
+        let gone = owner_file::look(owners, owner) == Session::Gone;
+        Ok((!gone).then(|| self.told()))
+    }
+
+    /// Who owned the application last, for a message.
+    pub(super) fn told(&self) -> String {
+        format!(
+            "host={} process_id={} last_batch_time={}",
+            self.host.as_deref().unwrap_or_default(),
+            self.process_id.unwrap_or_default(),
+            self.last_batch_time_ms.map_or_else(|| "none".to_owned(), |ms| BatchTime::from_ms(ms).to_string())
+        )
     }
 
     /// What must stay the same from start to start.
@@ -272,6 +316,40 @@ impl State {
         ranges.iter().map(position).collect()
     }
 
+    /// The state after an operator's move, which nobody owns, and what is noted of it; the first partition whose offset is not
+    /// the expected one, if there is one.
+    pub(super) fn moved_by(
+        &self,
+        request: &MoveRequest,
+        me: &StoreSettings,
+        now_ms: i64,
+    ) -> Result<(Self, Entry), TopicPartition> {
+        let mut next = Self { epoch: self.epoch + 1, owner: None, ..self.clone() };
+        let mut moves = Vec::with_capacity(request.moves.len());
+        for one in &request.moves {
+            let tp = &one.topic_partition;
+            let stored = self.find(tp).ok().map(|index| self.positions[index].until_offset);
+            if stored != one.expected.map(Offset::get) {
+                return Err(tp.clone());
+            }
+            next.put(Position::new(tp, one.until_offset, one.topic_id.as_ref(), None));
+            moves.push(Move {
+                epoch: next.epoch,
+                topic: tp.topic.to_string(),
+                partition: tp.partition,
+                from_offset: stored,
+                until_offset: one.until_offset.get(),
+                topic_id: topic_id(one.topic_id.as_ref()),
+                scenario: request.scenario.clone(),
+                host: identity::host(),
+                process_id: identity::process_id(),
+                build: me.build.clone(),
+                moved_at_ms: now_ms,
+            });
+        }
+        Ok((next, Entry::of_moves(self.batch_seq, moves)))
+    }
+
     /// The first positions; `None` if others are there. Equal ones that are there are as good.
     pub(super) fn first(&self, positions: &[StoredPosition]) -> Option<Vec<Position>> {
         let position = |position: &StoredPosition| match self.find(&position.topic_partition) {
@@ -318,6 +396,7 @@ impl Entry {
             batch_seq: batch.batch_seq,
             lost_ranges: lost.collect(),
             dead_letters: letters.collect(),
+            moves: Vec::new(),
             batch: Some(Batch {
                 batch_time_ms: batch.batch_time.as_ms(),
                 epoch,

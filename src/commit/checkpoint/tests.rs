@@ -357,8 +357,11 @@ fn old_batches_are_forgotten_and_what_they_lost_or_refused_is_not() {
         assert_eq!((letters.len(), letters[0].info.batch_seq), (1, 1));
         assert_eq!((&letters[0].value, &letters[0].key), (&Some(vec![0, 255]), &None));
         let of = look.letters_of(1..=1000).unwrap();
-        assert_eq!((of.counts.get(&1), of.left_out.len()), (Some(&1), 1));
-        assert!(look.letters_of(2..=1000).unwrap().counts.is_empty());
+        assert_eq!((of.len(), of[0].batch_seq, of[0].offset), (1, 1, letters[0].info.offset));
+        assert!(look.letters_of(2..=1000).unwrap().is_empty());
+        let contents = look.letter_contents(&[of[0].id]).unwrap();
+        assert_eq!((contents.len(), &contents[0].value, &contents[0].key), (1, &Some(vec![0, 255]), &None));
+        assert!(look.letter_contents(&[of[0].id + 1]).unwrap().is_empty());
         let elsewhere = LetterSelection { partition: Some(7), ..LetterSelection::default() };
         assert!(look.letters(&elsewhere).unwrap().is_empty());
     }

@@ -9,6 +9,9 @@ use crate::error::{Error, ErrorKind, Result};
 /// How long an answer may take to a statement that has little to do: above the server's `lock_timeout`, so that a lock is
 /// told as one.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// The same for COMMIT. An answer that is late is no harm: the batch is settled then by a write that waits for the row's lock, and
+/// so for the end of a COMMIT that the server is still at.
+pub(super) const COMMIT_WITHIN: Duration = Duration::from_secs(10);
 /// The same for statements that move rows or run user code: above the server's `statement_timeout`.
 const LONG_ANSWER_WITHIN: Duration = Duration::from_secs(330);
 

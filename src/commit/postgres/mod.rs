@@ -17,13 +17,19 @@ pub(super) mod write;
 use async_trait::async_trait;
 use sqlx::{PgConnection, Row, postgres::PgConnectOptions};
 
-use self::{error::answer, owner::Unblock, session::Session};
 pub(super) use self::{
     error::postgres_error,
     isolate::slices,
+    owner::live as live_owner,
+    pooler::connect_alone,
     schema::{applied, down, up},
     session::options,
     tables::{Table, tables_of},
+};
+use self::{
+    error::{COMMIT_WITHIN, answer, within},
+    owner::Unblock,
+    session::Session,
 };
 use super::{
     ledger::{signed, unsigned},
@@ -161,7 +167,7 @@ async fn write_all(
     for rows in after {
         table_rows(connection, tables, rows).await?;
     }
-    user_code::run(connection, &settings.application, batch).await?;
+    user_code::run(connection, settings, batch).await?;
     write::state(connection, &settings.application, batch).await?;
     write::dead_letters(connection, &settings.application, batch.batch_seq, &batch.dead_letters).await?;
     write::lost_ranges(connection, &settings.application, batch).await
@@ -298,7 +304,10 @@ impl Store for PostgresStore {
     }
 
     async fn commit(&mut self) -> Result<()> {
-        self.simple("cannot commit", "COMMIT").await
+        let mut session = self.take()?;
+        let commit = sqlx::raw_sql("COMMIT").execute(&mut session.connection);
+        let done = within(COMMIT_WITHIN, "cannot commit", commit).await;
+        self.keep(session, done.map(drop))
     }
 
     async fn rollback(&mut self) -> Result<()> {

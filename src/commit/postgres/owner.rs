@@ -164,6 +164,20 @@ pub(super) async fn beat(connection: &mut PgConnection, settings: &StoreSettings
     Ok(answer("cannot tell that we are alive", beating.execute(connection)).await?.rows_affected() == 1)
 }
 
+/// The live owner of an application, as a message names it; `None` if nobody owns it, or who did is dead. A session that is there
+/// counts whatever its age; one that this role may not see, if it was seen lately.
+pub(in crate::commit) async fn live(connection: &mut PgConnection, application: &str) -> Result<Option<String>> {
+    const LIVE: &str = "SELECT COALESCE(a.host, '?'), COALESCE(a.process_id, 0), COALESCE(a.last_batch_time::text, 'none') \
+         FROM directstream.applications a LEFT JOIN pg_catalog.pg_stat_activity s \
+         ON s.pid = a.backend_pid AND s.pid <> pg_catalog.pg_backend_pid() \
+         WHERE a.application = $1 AND a.owner IS NOT NULL AND (s.backend_start = a.backend_start \
+         OR ((a.backend_pid IS NULL OR s.pid IS NOT NULL AND s.backend_start IS NULL) \
+         AND a.seen_at > clock_timestamp() - interval '5 seconds'))";
+    let live = sqlx::query_as::<_, (String, i64, String)>(LIVE).bind(application).fetch_optional(connection);
+    let live = answer("cannot look for a live owner", live).await?;
+    Ok(live.map(|(host, process_id, last)| format!("host={host} process_id={process_id} last_batch_time={last:?}")))
+}
+
 /// Gives the application up.
 pub(super) async fn release(connection: &mut PgConnection, settings: &StoreSettings, term: Term) -> Result<()> {
     const RELEASE: &str = "UPDATE directstream.applications SET owner = NULL, backend_pid = NULL, backend_start = NULL \

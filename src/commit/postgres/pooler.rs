@@ -2,13 +2,14 @@
 //!
 //! The program needs a session of its own: for settings, temporary tables and prepared statements, and so that others can tell
 //! whether it is there. A pooler that leaves the server's session to a client for as long as the client stays gives that. One
-//! that gives it to others between two transactions does not, and is refused at start.
+//! that gives it to others between two transactions does not, and is refused by whoever writes.
 
 use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, postgres::PgConnectOptions};
+use uuid::Uuid;
 
-use super::error::{postgres_error, within};
+use super::error::{ANSWER_WITHIN, postgres_error, within};
 use crate::error::{Error, Result};
 
 /// The setting by which a session is recognised.
@@ -39,6 +40,12 @@ pub(super) async fn connect(
         check_alone(options, &mut connection, pid).await?;
     }
     Ok((connection, pid))
+}
+
+/// A connection for whoever is not the committer and writes: a session of its own, or an error.
+pub(in crate::commit) async fn connect_alone(options: &PgConnectOptions, what: &str) -> Result<PgConnection> {
+    let session = Uuid::new_v4().to_string();
+    connect(options, &session, ANSWER_WITHIN, what, false).await.map(|(connection, _)| connection)
 }
 
 /// The server's process id, and what it knows of the session's name. By the simple protocol: a prepared statement belongs to a

@@ -1,9 +1,8 @@
 //! The user's own SQL in the batch's transaction.
 
-use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures_util::FutureExt;
 use sqlx::{
     Arguments, AssertSqlSafe, Column as _, Decode, Either, Encode, Executor, PgConnection, Postgres, Row, SqlSafeStr,
     Statement, Type, TypeInfo, ValueRef,
@@ -13,24 +12,21 @@ use sqlx::{
 };
 
 use super::{
-    super::{ledger::signed, statements::refuse_transaction_control},
+    super::{ledger::signed, settings::StoreSettings, statements::refuse_transaction_control, user_code},
     error::{answer, long_answer, postgres_error},
 };
 use crate::{
     config::StoreKind,
     error::{Error, ErrorKind, Result},
     failpoint,
-    types::{
-        BatchCommit, BatchInfo, BatchTransaction, Cell, ColumnType, EncodedRows, Field, RowReader, RowWriter,
-        TransactionSql, Value,
-    },
+    types::{BatchCommit, Cell, ColumnType, EncodedRows, Field, RowReader, RowWriter, TransactionSql, Value},
 };
 
 /// Runs all user code of a batch between SAVEPOINT and RELEASE.
 ///
 /// That alone would not stop code that commits: its rows and the tables' would stay, without offsets. So `open_seq` names,
 /// from here on, a ledger row that is written last: a COMMIT before it breaks a foreign key, and rolls everything back.
-pub(super) async fn run(connection: &mut PgConnection, application: &str, batch: &BatchCommit) -> Result<()> {
+pub(super) async fn run(connection: &mut PgConnection, settings: &StoreSettings, batch: &BatchCommit) -> Result<()> {
     const OPEN: &str = "UPDATE directstream.applications SET open_seq = $1 WHERE application = $2";
     // Something may have made all constraints immediate; this one has to wait for the ledger row.
     const DEFER: &str = "SET CONSTRAINTS directstream.applications_open_seq_fkey DEFERRED";
@@ -40,27 +36,23 @@ pub(super) async fn run(connection: &mut PgConnection, application: &str, batch:
     let what = "cannot guard the transaction";
     answer(what, sqlx::raw_sql(DEFER).execute(&mut *connection)).await?;
     if !failpoint::mutant("no_open_seq") {
-        let open = sqlx::query(OPEN).bind(signed(batch.batch_seq)).bind(application);
+        let open = sqlx::query(OPEN).bind(signed(batch.batch_seq)).bind(&settings.application);
         answer(what, open.execute(&mut *connection)).await?;
     }
-    let info = BatchInfo {
-        batch_seq: batch.batch_seq,
-        batch_time: batch.batch_time,
-        ranges: batch.ranges.iter().map(|moved| moved.range.clone()).collect(),
-    };
-    for code in &batch.user_code {
-        simple(connection, "SAVEPOINT directstream_user_code").await?;
-        let mut sql = UserSql { connection, failure: None };
-        let mut transaction = BatchTransaction::new(&mut sql, &info);
-        // A panic is the user's error: it rolls the batch back as any other, and must not end the committer's task.
-        let ran = AssertUnwindSafe(code.run(&mut transaction)).catch_unwind().await;
-        ran.unwrap_or_else(|_panic| Err(Error::transform("the user's code panicked in the batch's transaction")))?;
-        if let Some(error) = sql.failure {
-            return Err(error);
+    let info = user_code::info_of(batch);
+    let all = async {
+        for code in &batch.user_code {
+            simple(connection, "SAVEPOINT directstream_user_code").await?;
+            let mut sql = UserSql { connection, failure: None };
+            user_code::run(Arc::clone(code), info.clone(), &mut sql).await?;
+            if let Some(error) = sql.failure {
+                return Err(error);
+            }
+            simple(connection, "RELEASE SAVEPOINT directstream_user_code").await?;
         }
-        simple(connection, "RELEASE SAVEPOINT directstream_user_code").await?;
-    }
-    Ok(())
+        Ok(())
+    };
+    user_code::in_time(settings.batch_deadline, &info, all).await
 }
 
 async fn simple(connection: &mut PgConnection, sql: &'static str) -> Result<()> {

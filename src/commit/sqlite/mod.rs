@@ -78,6 +78,21 @@ pub(super) fn options(settings: &StoreSettings) -> Result<SqliteConnectOptions> 
         .busy_timeout(BUSY_TIMEOUT))
 }
 
+/// The live owner of an application, as a message names it; `None` if nobody owns it, or who did is dead.
+pub(super) async fn live_owner(connection: &mut SqliteConnection, settings: &StoreSettings) -> Result<Option<String>> {
+    const OWNER: &str = "SELECT owner, COALESCE(host, '?'), COALESCE(process_id, 0), COALESCE(last_batch_time, 'none') \
+         FROM directstream_applications WHERE application = $1 AND owner IS NOT NULL";
+    let owner = sqlx::query_as(OWNER).bind(&settings.application).fetch_optional(connection).await;
+    let owner: Option<(String, String, i64, String)> =
+        owner.map_err(|error| sqlite_error("cannot look for a live owner", error))?;
+    let Some((owner, host, process_id, last)) = owner else { return Ok(None) };
+    let owner = owner.parse().map_err(|_| Error::corrupt("the stored owner is no uuid"))?;
+    if owner_file::look(&file_of(&options(settings)?), owner) == Session::Gone {
+        return Ok(None);
+    }
+    Ok(Some(format!("host={host} process_id={process_id} last_batch_time={last}")))
+}
+
 /// Whether the file is there. One that cannot be told is taken for there: connecting says why.
 pub(super) fn exists(options: &SqliteConnectOptions) -> bool {
     options.get_filename().try_exists().unwrap_or(true)
@@ -400,7 +415,7 @@ impl Store for SqliteStore {
         for rows in after {
             table_rows(connection, &self.tables, rows).await?;
         }
-        user_code::run(connection, &self.settings.application, batch).await?;
+        user_code::run(connection, &self.settings, batch).await?;
         write::state(connection, &self.settings.application, batch).await?;
         write::dead_letters(connection, &self.settings.application, batch.batch_seq, &batch.dead_letters).await?;
         write::lost_ranges(connection, &self.settings.application, batch).await

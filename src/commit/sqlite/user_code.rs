@@ -1,57 +1,91 @@
 //! The user's own SQL in the batch's transaction.
 
-use std::panic::AssertUnwindSafe;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use async_trait::async_trait;
-use futures_util::FutureExt;
 use sqlx::{
     Arguments, AssertSqlSafe, Column as _, Row, SqliteConnection, TypeInfo, ValueRef,
     sqlite::{SqliteArguments, SqliteRow},
 };
 
 use super::{
-    super::{ledger::signed, statements::refuse_transaction_control},
+    super::{ledger::signed, settings::StoreSettings, statements::refuse_transaction_control, user_code},
     error::sqlite_error,
 };
 use crate::{
     config::StoreKind,
     error::{Error, ErrorKind, Result},
     failpoint,
-    types::{BatchCommit, BatchInfo, BatchTransaction, Cell, TransactionSql, Value, rows::rfc3339},
+    types::{BatchCommit, Cell, TransactionSql, Value, rows::rfc3339},
 };
+
+const GUARD: &str = "cannot guard the transaction";
 
 /// Runs all user code of a batch between SAVEPOINT and RELEASE.
 ///
 /// That alone would not stop code that commits: its rows and the tables' would stay, without offsets. So `open_seq` names,
 /// from here on, a ledger row that is written last: a COMMIT before it breaks a foreign key, and fails.
-pub(super) async fn run(connection: &mut SqliteConnection, application: &str, batch: &BatchCommit) -> Result<()> {
+pub(super) async fn run(
+    connection: &mut SqliteConnection,
+    settings: &StoreSettings,
+    batch: &BatchCommit,
+) -> Result<()> {
     const OPEN: &str = "UPDATE directstream_applications SET open_seq = $1 WHERE application = $2";
     if batch.user_code.is_empty() {
         return Ok(());
     }
     if !failpoint::mutant("no_open_seq") {
-        let open = sqlx::query(OPEN).bind(signed(batch.batch_seq)).bind(application);
-        open.execute(&mut *connection).await.map_err(|error| sqlite_error("cannot guard the transaction", error))?;
+        let open = sqlx::query(OPEN).bind(signed(batch.batch_seq)).bind(&settings.application);
+        open.execute(&mut *connection).await.map_err(|error| sqlite_error(GUARD, error))?;
     }
-    let info = BatchInfo {
-        batch_seq: batch.batch_seq,
-        batch_time: batch.batch_time,
-        ranges: batch.ranges.iter().map(|moved| moved.range.clone()).collect(),
-    };
-    for code in &batch.user_code {
-        execute(connection, "SAVEPOINT directstream_user_code").await?;
-        let mut sql = UserSql { connection, failure: None };
-        let mut transaction = BatchTransaction::new(&mut sql, &info);
-        // A panic is the user's error: it rolls the batch back as any other, and must not end the committer's task.
-        let ran = AssertUnwindSafe(code.run(&mut transaction)).catch_unwind().await;
-        ran.unwrap_or_else(|_panic| Err(Error::transform("the user's code panicked in the batch's transaction")))?;
-        // An error that the code swallowed: PostgreSQL would have given the transaction up, so it is given up here as well.
-        if let Some(error) = sql.failure {
-            return Err(error);
+    let _interrupt = Interrupt::arm(connection).await?;
+    let info = user_code::info_of(batch);
+    let all = async {
+        for code in &batch.user_code {
+            execute(connection, "SAVEPOINT directstream_user_code").await?;
+            let mut sql = UserSql { connection, failure: None };
+            user_code::run(Arc::clone(code), info.clone(), &mut sql).await?;
+            // An error that the code swallowed: PostgreSQL would have given the transaction up, so it is given up here as well.
+            if let Some(error) = sql.failure {
+                return Err(error);
+            }
+            execute(connection, "RELEASE directstream_user_code").await?;
         }
-        execute(connection, "RELEASE directstream_user_code").await?;
+        Ok(())
+    };
+    user_code::in_time(settings.batch_deadline, &info, all).await?;
+    Interrupt::disarm(connection).await
+}
+
+/// Ends the statement that the connection's thread is at when it is dropped, unless the handler was taken away before: SQLite
+/// itself sees no deadline, and whoever closes the connection waits for its thread.
+struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    async fn arm(connection: &mut SqliteConnection) -> Result<Self> {
+        /// Steps of SQLite's machine from one look to the next: some ten thousandths of a second.
+        const LOOK_EVERY: i32 = 10_000;
+        let over = Arc::new(AtomicBool::new(false));
+        let asked = Arc::clone(&over);
+        let mut handle = connection.lock_handle().await.map_err(|error| sqlite_error(GUARD, error))?;
+        handle.set_progress_handler(LOOK_EVERY, move || !asked.load(Ordering::Relaxed));
+        Ok(Self(over))
     }
-    Ok(())
+
+    async fn disarm(connection: &mut SqliteConnection) -> Result<()> {
+        let mut handle = connection.lock_handle().await.map_err(|error| sqlite_error(GUARD, error))?;
+        handle.remove_progress_handler();
+        Ok(())
+    }
+}
+
+impl Drop for Interrupt {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 async fn execute(connection: &mut SqliteConnection, sql: &'static str) -> Result<()> {

@@ -29,7 +29,7 @@ batch_interval = "500ms"
 max_rate_per_partition = 10000
 min_rate_per_partition = 2
 memory_max = "64MiB"
-backpressure = { enabled = false, initial_rate = 5000 }
+backpressure = { enabled = true, initial_rate = 5000, proportional = 2, integral = 0.5, derived = 0.1, min_rate = 7 }
 start_timeout = "1m"
 unavailable_max = "1h30m"
 batch_deadline = "5m"
@@ -137,7 +137,15 @@ fn every_key_of_a_file_is_read() {
     assert_eq!(job.stream.max_rate_per_partition, Some(10_000));
     assert_eq!(job.stream.min_rate_per_partition, 2);
     assert_eq!(job.stream.memory_max, 64 << 20);
-    assert_eq!(job.stream.backpressure, BackpressureConfig { enabled: false, initial_rate: Some(5000) });
+    let backpressure = BackpressureConfig {
+        enabled: true,
+        initial_rate: Some(5000),
+        proportional: 2.0,
+        integral: 0.5,
+        derived: 0.1,
+        min_rate: 7,
+    };
+    assert_eq!(job.stream.backpressure, backpressure);
     assert_eq!(job.stream.start_timeout, Duration::from_secs(60));
     assert_eq!(job.stream.unavailable_max, Duration::from_secs(5400));
     assert_eq!(job.stream.batch_deadline, Duration::from_secs(300));

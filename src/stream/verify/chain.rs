@@ -1,9 +1,10 @@
-//! Is the ledger whole? Pure: batches without holes, each range where the one before it ended.
+//! Is the ledger whole? Pure: batches without holes, each range where the one before it ended, or where an operator moved its
+//! partition.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::{
-    commit::{ApplicationInfo, LedgerBatch, LedgerLoss, StoredPosition},
+    commit::{ApplicationInfo, LedgerBatch, LedgerLoss, LedgerMove, StoredPosition},
     types::{Offset, TopicId, TopicPartition},
 };
 
@@ -12,6 +13,8 @@ use crate::{
 pub(super) struct Chain {
     last_seq: Option<u64>,
     ends: BTreeMap<TopicPartition, End>,
+    /// Offsets that operators moved, in the order in which they did, as far as they are still to come.
+    moves: VecDeque<LedgerMove>,
 }
 
 /// Where a partition stands.
@@ -33,10 +36,41 @@ impl End {
 }
 
 impl Chain {
+    /// A chain on which operators moved these offsets.
+    pub(super) fn with_moves(moves: Vec<LedgerMove>) -> Self {
+        Self { moves: moves.into(), ..Self::default() }
+    }
+
+    /// Takes in what was moved before batch `next`, and gives what is wrong with it.
+    fn take_moves(&mut self, next: u64) -> Vec<String> {
+        let mut wrong = Vec::new();
+        while let Some(moved) = self.moves.pop_front_if(|moved| moved.batch_seq < next) {
+            // What was moved before the part of the ledger that is followed says nothing about it.
+            if moved.batch_seq < self.last_seq.unwrap_or(next.saturating_sub(1)) {
+                continue;
+            }
+            let (tp, from) = (&moved.topic_partition, moved.from_offset);
+            let known = self.ends.get(tp).filter(|end| end.is_of(moved.topic_id.as_ref()));
+            if let Some(at) = known.and_then(|end| end.offset)
+                && from != Some(at)
+            {
+                let from = from.map_or_else(|| "none".to_owned(), |from| from.to_string());
+                wrong.push(format!(
+                    "an offset was moved from another place than where its partition stood batch={} topic={} partition={} \
+                     from={from} expected={at}",
+                    moved.batch_seq, tp.topic, tp.partition
+                ));
+            }
+            let end = End { offset: Some(moved.until_offset), topic_id: moved.topic_id };
+            self.ends.insert(moved.topic_partition, end);
+        }
+        wrong
+    }
+
     /// Follows one batch and gives what is wrong with it, a line each.
     pub(super) fn follow(&mut self, batch: &LedgerBatch, losses: &[LedgerLoss]) -> Vec<String> {
         let seq = batch.batch_seq;
-        let mut wrong = Vec::new();
+        let mut wrong = self.take_moves(seq);
         if let Some(last) = self.last_seq
             && seq != last + 1
         {
@@ -94,8 +128,8 @@ impl Chain {
     }
 
     /// The ledger's end beside what the store goes on from.
-    pub(super) fn finish(&self, application: &ApplicationInfo, stored: &[StoredPosition]) -> Vec<String> {
-        let mut wrong = Vec::new();
+    pub(super) fn finish(&mut self, application: &ApplicationInfo, stored: &[StoredPosition]) -> Vec<String> {
+        let mut wrong = self.take_moves(u64::MAX);
         let last = self.last_seq.unwrap_or(application.batch_seq);
         if last != application.batch_seq {
             wrong.push(format!(
@@ -207,6 +241,50 @@ mod tests {
         assert_eq!(chain.follow(&batch(2, vec![range(0, 8, 9, "a")]), &[loss(5, Some(8))]), [] as [String; 0]);
         assert_eq!(chain.follow(&batch(3, vec![range(0, 0, 2, "b")]), &[]), [] as [String; 0]);
         assert_eq!(chain.follow(&batch(4, vec![range(0, 20, 22, "b")]), &[loss(2, None)]), [] as [String; 0]);
+    }
+
+    fn moved(batch_seq: u64, from: Option<i64>, until: i64) -> LedgerMove {
+        LedgerMove {
+            batch_seq,
+            topic_partition: TopicPartition::new("t", 0),
+            from_offset: from.map(Offset::clamped),
+            until_offset: Offset::clamped(until),
+            topic_id: None,
+            rows_deleted: false,
+        }
+    }
+
+    #[test]
+    fn an_offset_that_was_moved_bridges_and_one_moved_from_elsewhere_does_not() {
+        let batches = [(1, 0, 5), (2, 2, 7), (3, 9, 10)];
+        let follow = |moves: Vec<LedgerMove>, stored_at: i64| {
+            let mut chain = Chain::with_moves(moves);
+            let mut wrong: Vec<String> = Vec::new();
+            for (seq, from, until) in batches {
+                wrong.extend(chain.follow(&batch(seq, vec![range(0, from, until, "a")]), &[]));
+            }
+            wrong.extend(chain.finish(&application(3), &[stored(0, stored_at)]));
+            wrong
+        };
+        // Back by three, on by two, and in the end back to the beginning.
+        let all = || vec![moved(1, Some(5), 2), moved(2, Some(7), 8), moved(2, Some(8), 9), moved(3, Some(10), 0)];
+        assert_eq!(follow(all(), 0), [] as [String; 0]);
+        assert_eq!(follow(all(), 10).len(), 1);
+        assert_eq!(follow(all()[1..].to_vec(), 0).len(), 1);
+        let elsewhere = follow(vec![moved(1, Some(4), 2), moved(2, Some(7), 9)], 10);
+        assert!(elsewhere.len() == 1 && elsewhere[0].contains("was moved from another place"), "{elsewhere:?}");
+        assert_eq!(follow(vec![moved(1, None, 2), moved(2, Some(7), 9)], 10).len(), 1);
+    }
+
+    #[test]
+    fn what_was_moved_before_the_ledger_begins_says_nothing() {
+        let mut chain = Chain::with_moves(vec![moved(2, Some(9), 3), moved(6, Some(1), 7)]);
+        assert_eq!(chain.follow(&batch(7, vec![range(0, 7, 9, "a")]), &[]), [] as [String; 0]);
+        let mut chain = Chain::with_moves(vec![moved(2, Some(9), 3)]);
+        assert_eq!(chain.follow(&batch(7, vec![range(0, 7, 9, "a")]), &[]), [] as [String; 0]);
+        // Nothing was committed at all.
+        let mut chain = Chain::with_moves(vec![moved(0, Some(0), 7)]);
+        assert_eq!(chain.finish(&application(0), &[stored(0, 7)]), [] as [String; 0]);
     }
 
     #[test]

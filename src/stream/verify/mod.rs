@@ -1,32 +1,30 @@
 //! `verify`: everything that the ledger says was committed, read from Kafka again and compared. The proof, not a promise.
 //!
-//! The ledger must be a chain; each range must hold what it held, by count and checksum; and the tables must be what the
-//! records make of them. Nothing is written but temporary tables, all in one snapshot, also beside a running job.
+//! The ledger must be a chain; each range must hold what it held, by count and checksum; dead letters must be Kafka's records;
+//! and the tables must be what the records make of them. Nothing is written but temporary tables, all in one snapshot, also
+//! beside a running job.
 
 mod chain;
+mod letters;
+mod replay;
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, PoisonError, RwLock},
-    time::Duration,
+use std::{collections::BTreeSet, sync::Arc};
+
+use self::{
+    chain::Chain,
+    letters::{BatchLetters, LedgerLetters, Places},
+    replay::{Again, LeftOut, Replay},
 };
-
-use self::chain::Chain;
-use super::{inquiry::Inquiry, job::in_time, start::kafka_properties, work::on_own_thread};
+use super::{job::in_time, latest::whole_answers, work::on_own_thread};
 use crate::{
     clock::Clock,
-    commit::{Comparison, Inspector, LedgerBatch, LedgerLoss, LedgerRange, RowDifference},
+    commit::{Comparison, Inspector, LedgerBatch, LedgerLetter, LedgerLoss, LedgerMove, LedgerRange, RowDifference},
     config::Job,
-    error::{Error, Result, Stage},
-    kafka::{OffsetLookup, TopicAnswer},
-    plan::{Answers, TopicFilter},
-    read::{DirectReader, KafkaRdd, ReadRanges, ReaderSettings},
+    error::Result,
+    kafka::TopicAnswer,
+    plan::Answers,
     report::shortened,
-    transform::{
-        BatchScope, DirectKafkaInputDStream, Graph, Input, LocalRunner, OnError, Output, Prepared, Runner,
-        TransactionalOutput,
-    },
-    types::{BatchInfo, ColumnShape, Compute, Offset, OffsetRange, RangeCounts, Record, Task, TopicPartition},
+    types::{OffsetRange, RangeCounts},
 };
 
 /// Batches of the ledger that are read at a time.
@@ -35,7 +33,6 @@ const LEDGER_PAGE: u32 = 100;
 pub const FINDINGS_MAX: usize = 1_000;
 /// Enough of a value to know it by.
 const VALUE_BYTES_MAX: usize = 60;
-const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 /// What was compared, and what was found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -52,6 +49,10 @@ pub struct Verification {
     pub records: u64,
     /// Ranges that Kafka no longer has, and that could not be verified.
     pub ranges_gone: u64,
+    /// Dead letters whose bytes were compared with their records'.
+    pub letters: u64,
+    /// Dead letters whose records Kafka no longer has, and that could not be verified.
+    pub letters_gone: u64,
     /// Whether the tables could be compared in both directions: the ledger reaches back to the first batch, and Kafka still has
     /// all its ranges. Otherwise only rows that are missing in append tables can be told.
     pub complete: bool,
@@ -64,17 +65,21 @@ pub struct Verification {
 /// One thing that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// `ledger`, `records`, or what is wrong with a row: `missing`, `doubled`, `altered`, `unexpected`.
+    /// `ledger`, `records`, or what is wrong with a row or a dead letter: `missing`, `doubled`, `altered`, `unexpected`.
     pub kind: &'static str,
-    /// One line: what and where. A row is named by its identity, which is data of the user's.
+    /// One line: what and where. A row is named by its identity, which is data of the user's; a dead letter by its record's place.
     pub what: String,
 }
 
 impl Verification {
     fn add(&mut self, kind: &'static str, what: String) {
+        self.find(Finding { kind, what });
+    }
+
+    fn find(&mut self, finding: Finding) {
         self.found += 1;
         if self.findings.len() < FINDINGS_MAX {
-            self.findings.push(Finding { kind, what });
+            self.findings.push(finding);
         }
     }
 
@@ -110,58 +115,23 @@ pub async fn verify(
         let mut comparison = Comparison::begin(inspector, &job.outputs).await?;
         let ledger = comparison.inspector();
         let application = ledger.known().await?;
-        let (stored, losses) = (ledger.offsets().await?, ledger.lost_ranges().await?);
-        Ok((comparison, application, stored, losses))
+        let (stored, losses, moves) =
+            (ledger.offsets().await?, ledger.lost_ranges().await?, ledger.moved_offsets().await?);
+        Ok((comparison, application, stored, losses, moves))
     };
-    let (mut comparison, application, stored, losses) = in_time(job, begun).await?;
-    let answers = ask(job, Arc::clone(&clock)).await?;
+    let (comparison, application, stored, losses, moves) = in_time(job, begun).await?;
+    let (_, answers) = whole_answers(job, Arc::clone(&clock)).await?;
     let replay = Arc::new(Replay::new(job, &comparison, clock)?);
-    let mut verification = Verification { complete: since <= 1, ..Verification::default() };
-    let mut chain = Chain::default();
-    let mut next = since;
-    loop {
-        let page = comparison.inspector().batches_from(next, LEDGER_PAGE).await?;
-        let Some(last) = page.last() else { break };
-        let letters = comparison.inspector().letters_of(next..=last.batch_seq).await?;
-        *replay.left_out.write().unwrap_or_else(PoisonError::into_inner) = letters.left_out;
-        next = last.batch_seq + 1;
-        for batch in page {
-            if verification.first_batch.is_none() {
-                verification.first_batch = Some(batch.batch_seq);
-                verification.complete &= batch.batch_seq == 1;
-            }
-            verification.last_batch = Some(batch.batch_seq);
-            verification.batches += 1;
-            let of_batch: Vec<LedgerLoss> =
-                losses.iter().filter(|loss| loss.batch_seq == batch.batch_seq).cloned().collect();
-            for wrong in chain.follow(&batch, &of_batch) {
-                verification.add("ledger", wrong);
-            }
-            let kept = letters.counts.get(&batch.batch_seq).copied().unwrap_or(0);
-            if kept != batch.dead_letters {
-                let what = format!(
-                    "the dead letters are not as many as the ledger says batch={} ledger={} kept={kept}",
-                    batch.batch_seq, batch.dead_letters
-                );
-                verification.add("ledger", what);
-            }
-            let there: Vec<LedgerRange> =
-                batch.ranges.iter().filter(|range| is_there(range, &answers)).cloned().collect();
-            let gone = batch.ranges.len() - there.len();
-            verification.ranges_gone += gone as u64;
-            verification.complete &= gone == 0;
-            let (replay, again) = (Arc::clone(&replay), there.clone());
-            let info = batch.clone();
-            let (prepared, counts) = on_own_thread(move || replay.batch(&info, &again)).await??;
-            for (range, counts) in there.iter().zip(counts) {
-                compare_counts(&mut verification, &batch, range, &counts);
-            }
-            comparison.expect(&prepared.tables).await?;
-            progress(verification.records);
-        }
-    }
+    let verification = Verification { complete: since <= 1, ..Verification::default() };
+    let chain = Chain::with_moves(moves.clone());
+    let mut verifier = Verifier { comparison, answers, replay, losses, moves, verification, chain };
+    verifier.batches(since, &mut progress).await?;
+    let Verifier { mut comparison, mut verification, mut chain, .. } = verifier;
     for wrong in chain.finish(&application, &stored) {
         verification.add("ledger", wrong);
+    }
+    for finding in letters::after(comparison.inspector(), application.batch_seq).await? {
+        verification.find(finding);
     }
     let complete = verification.complete;
     for table in 0..job.outputs.len() {
@@ -170,7 +140,114 @@ pub async fn verify(
     Ok(verification)
 }
 
-fn compare_counts(verification: &mut Verification, batch: &LedgerBatch, range: &LedgerRange, now: &RangeCounts) {
+/// What goes from batch to batch.
+struct Verifier {
+    comparison: Comparison,
+    answers: Answers,
+    replay: Arc<Replay>,
+    losses: Vec<LedgerLoss>,
+    moves: Vec<LedgerMove>,
+    verification: Verification,
+    chain: Chain,
+}
+
+impl Verifier {
+    async fn batches(&mut self, since: u64, progress: &mut impl FnMut(u64)) -> Result<()> {
+        let mut next = since;
+        loop {
+            let page = self.comparison.inspector().batches_from(next, LEDGER_PAGE).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            let mut letters = LedgerLetters::begin(self.comparison.inspector(), next..=last.batch_seq).await?;
+            next = last.batch_seq + 1;
+            for batch in page {
+                let letters = letters.of(self.comparison.inspector(), batch.batch_seq).await?;
+                self.batch(&batch, letters).await?;
+                progress(self.verification.records);
+            }
+        }
+    }
+
+    async fn batch(&mut self, batch: &LedgerBatch, letters: Vec<LedgerLetter>) -> Result<()> {
+        let verification = &mut self.verification;
+        if verification.first_batch.is_none() {
+            verification.first_batch = Some(batch.batch_seq);
+            verification.complete &= batch.batch_seq == 1;
+        }
+        verification.last_batch = Some(batch.batch_seq);
+        verification.batches += 1;
+        let of_batch: Vec<LedgerLoss> =
+            self.losses.iter().filter(|loss| loss.batch_seq == batch.batch_seq).cloned().collect();
+        for wrong in self.chain.follow(batch, &of_batch) {
+            verification.add("ledger", wrong);
+        }
+        let there: Vec<LedgerRange> =
+            batch.ranges.iter().filter(|range| is_there(range, &self.answers)).cloned().collect();
+        let gone = batch.ranges.len() - there.len();
+        verification.ranges_gone += gone as u64;
+        verification.complete &= gone == 0;
+        let kept = letters.len() as u64;
+        let letters = BatchLetters::sort(batch, &there, letters);
+        let (again, letters) = self.compare(batch, &there, letters).await?;
+        let (kept, verification) = (letters.of_ledger(kept), &mut self.verification);
+        verification.letters += letters.compared;
+        verification.letters_gone += letters.gone;
+        letters.findings.into_iter().for_each(|finding| verification.find(finding));
+        if kept != batch.dead_letters {
+            let what = format!(
+                "the dead letters are not as many as the ledger says batch={} ledger={} kept={kept}",
+                batch.batch_seq, batch.dead_letters
+            );
+            verification.add("ledger", what);
+        }
+        self.comparison.expect(&again.prepared.tables).await
+    }
+
+    /// Reads the batch again, and compares ranges and dead letters.
+    async fn compare(
+        &mut self,
+        batch: &LedgerBatch,
+        there: &[LedgerRange],
+        mut letters: BatchLetters,
+    ) -> Result<(Again, BatchLetters)> {
+        let mut again = self.again(batch, there, letters.left_out().clone()).await?;
+        let mut changed = BTreeSet::new();
+        for (range, counts) in there.iter().zip(&again.counts) {
+            if !compare_counts(&mut self.verification, batch, range, counts) {
+                changed.insert(range.range.topic_partition.clone());
+            }
+        }
+        let doubtful = letters.compare(self.comparison.inspector(), &again.left_out, &changed).await?;
+        if !doubtful.is_empty() {
+            // Whether such a record has its rows, the job itself says.
+            again = self.again(batch, there, letters.left_out_for_sure(&doubtful)).await?;
+            letters.judge(doubtful, &again.prepared.dead_letters);
+        }
+        // Without an output there is nothing that could refuse a record.
+        if !self.comparison.expected_tables().is_empty() {
+            letters.expect(&again.prepared.dead_letters);
+        }
+        Ok((again, letters))
+    }
+
+    async fn again(&self, batch: &LedgerBatch, there: &[LedgerRange], left_out: Places) -> Result<Again> {
+        let left_out = LeftOut { letters: left_out, undone: self.undone(batch.batch_seq) };
+        let (replay, batch, there) = (Arc::clone(&self.replay), batch.clone(), there.to_vec());
+        on_own_thread(move || replay.batch(&batch, &there, left_out)).await?
+    }
+
+    /// The offsets of a batch whose rows were deleted later, when they were moved back to be read again.
+    fn undone(&self, batch_seq: u64) -> Vec<OffsetRange> {
+        self.moves.iter().filter(|moved| batch_seq <= moved.batch_seq).filter_map(LedgerMove::undone).collect()
+    }
+}
+
+/// Whether a range holds what it held.
+fn compare_counts(
+    verification: &mut Verification,
+    batch: &LedgerBatch,
+    range: &LedgerRange,
+    now: &RangeCounts,
+) -> bool {
     verification.ranges += 1;
     verification.records += now.records;
     let then = &range.counts;
@@ -192,6 +269,7 @@ fn compare_counts(verification: &mut Verification, batch: &LedgerBatch, range: &
             ),
         );
     }
+    same
 }
 
 /// Whether Kafka still has a range: its topic is the same one, and its offsets are in the log.
@@ -207,82 +285,4 @@ fn is_there(range: &LedgerRange, answers: &Answers) -> bool {
     let earliest = answers.earliest.get(tp).is_some_and(|earliest| *earliest <= range.range.from_offset);
     let latest = answers.latest.get(tp).is_some_and(|latest| *latest >= range.range.until_offset);
     same_topic && earliest && latest
-}
-
-/// Topics and offsets of all partitions, within `stream.start_timeout`.
-async fn ask(job: &Job, clock: Arc<dyn Clock>) -> Result<Answers> {
-    let started = clock.monotonic();
-    let lookup = OffsetLookup::new(&kafka_properties(&job.kafka, &job.name), Arc::clone(&clock))?;
-    let inquiry = Inquiry::new(lookup, TopicFilter::new(&job.kafka.subscription)?, job.kafka.isolation_level);
-    loop {
-        let answers = inquiry.ask().await?;
-        let whole =
-            |(tp, _): &(TopicPartition, _)| answers.latest.contains_key(tp) && answers.earliest.contains_key(tp);
-        let missing = answers.missing_topics(inquiry.filter());
-        if missing.is_empty() && answers.partitions(inquiry.filter()).iter().all(whole) {
-            return Ok(answers);
-        }
-        if clock.monotonic().saturating_sub(started) >= job.stream.start_timeout {
-            let error =
-                missing.first().map_or_else(|| Error::unavailable("Kafka does not answer"), |told| told.to_error());
-            return Err(inquiry.why_silent(error).at(Stage::Plan));
-        }
-        tokio::time::sleep(ASK_AGAIN).await;
-    }
-}
-
-/// The job's own pipeline, without its commit.
-struct Replay {
-    reader: Arc<DirectReader>,
-    runner: Arc<dyn Runner>,
-    output: Arc<dyn TransactionalOutput>,
-    shapes: Vec<Vec<ColumnShape>>,
-    /// The records of the batches at hand that have no row: refused by the database, or where the job file was mended since.
-    left_out: Arc<RwLock<BTreeSet<(TopicPartition, Offset)>>>,
-}
-
-impl Replay {
-    fn new(job: &Job, comparison: &Comparison, clock: Arc<dyn Clock>) -> Result<Self> {
-        let settings = ReaderSettings {
-            properties: kafka_properties(&job.kafka, &job.name),
-            isolation: job.kafka.isolation_level,
-            memory_max_bytes: job.stream.memory_max,
-            clients: None,
-        };
-        let graph = Graph::default();
-        let left_out = Arc::<RwLock<BTreeSet<_>>>::default();
-        let left = Arc::clone(&left_out);
-        let records = DirectKafkaInputDStream::new(&graph).filter(move |record: &Record| {
-            let left = left.read().unwrap_or_else(PoisonError::into_inner);
-            left.is_empty() || !left.contains(&(record.topic_partition().clone(), record.offset()))
-        });
-        records.save_records(job.input.format, OnError::DeadLetter, comparison.expected_tables().to_vec());
-        let outputs = graph.outputs();
-        let [Output::Transactional(output)] = outputs.as_slice() else {
-            return Err(Error::internal("a job has one output"));
-        };
-        Ok(Self {
-            reader: Arc::new(DirectReader::new(settings, clock)?),
-            runner: Arc::new(LocalRunner::per_core()),
-            output: Arc::clone(output),
-            shapes: comparison.shapes(),
-            left_out,
-        })
-    }
-
-    /// Reads and transforms the batch again; waits for Kafka.
-    fn batch(&self, batch: &LedgerBatch, ranges: &[LedgerRange]) -> Result<(Prepared, Vec<RangeCounts>)> {
-        let ranges: Arc<[OffsetRange]> = ranges.iter().map(|range| range.range.clone()).collect();
-        // All at once, so that they share the memory budget.
-        self.reader.prepare(&ranges, &|_| None).map_err(|error| error.at(Stage::Read))?;
-        let reader: Arc<dyn ReadRanges> = Arc::clone(&self.reader) as Arc<dyn ReadRanges>;
-        let records = Arc::new(KafkaRdd::new(reader, Arc::clone(&ranges), false));
-        let input = Input { records: Arc::clone(&records) as Arc<dyn Compute<Record>>, ranges: Arc::clone(&ranges) };
-        let info = BatchInfo { batch_seq: batch.batch_seq, batch_time: batch.batch_time, ranges };
-        let task = Task::new(info);
-        let scope = BatchScope::new(task.clone(), Arc::clone(&self.runner), vec![input]);
-        let prepared = self.output.prepare(&scope, &self.shapes)?;
-        let counts = (0..records.offset_ranges().len()).map(|partition| records.complete(partition, &task));
-        Ok((prepared, counts.collect::<Result<_>>()?))
-    }
 }

@@ -55,6 +55,16 @@ async fn a_folder_is_looked_at_verified_and_its_damage_named() {
     let verified = world.json(&["verify", "folder.toml"]);
     assert_eq!((&verified["ok"], verified["records"].as_i64()), (&serde_json::json!(true), Some(100)));
     assert_eq!(world.json(&["dead-letters", "list", "folder.toml"])["total"], 0);
+
+    // Offsets that an operator moves: the ledger knows, and the next run reads those records again.
+    let back = ["offsets", "reset", "folder.toml", "--shift-by", "-10", "--execute"];
+    refused(&world.run(&[&back[..], &["--delete-rows"]].concat()), 2, "a checkpoint folder has no tables");
+    assert_eq!(world.json(&back)["moved"], 2);
+    assert_eq!(world.run(&["offsets", "export", "folder.toml"]).stdout.matches(",60\n").count(), 1);
+    assert_eq!(world.json(&["verify", "folder.toml"])["ok"], true);
+    run_example("checkpoint_recovery", &world.kafka, &database, &env).await;
+    let verified = world.json(&["verify", "folder.toml"]);
+    assert_eq!((&verified["ok"], verified["records"].as_i64()), (&serde_json::json!(true), Some(120)));
     for no_tables in
         [&["migrate", "status", "folder.toml"][..], &["dead-letters", "discard", "folder.toml", "--all", "--execute"]]
     {

@@ -1,8 +1,8 @@
 //! What a PostgreSQL does to a running job: it goes away, comes back, is full, refuses sessions, is read-only, cannot serialize.
 //! The job waits, goes on by itself, and nothing is lost or doubled.
 
-use super::world::{LIMIT, Running, World};
-use crate::support::{Database, Server, fresh_database, postgres, wait_until};
+use super::world::{LIMIT, World};
+use crate::support::{Database, Process, Server, fresh_database, postgres, wait_until};
 
 const EACH: u32 = 1000;
 const TOTAL: i64 = 2 * EACH as i64;
@@ -28,16 +28,16 @@ async fn more_work(world: &World) {
     world.produce(0, 0..MORE).await;
 }
 
-async fn tells(running: &Running, words: &str) {
+async fn tells(running: &Process, words: &str) {
     wait_until("the job tells of the fault", LIMIT, async || running.told().contains(words)).await;
 }
 
 /// It commits all that was produced: so many records.
-async fn ends_whole(world: &World, running: Running, total: i64) {
+async fn ends_whole(world: &World, running: Process, total: i64) {
     world.committed(total).await;
     running.signal("TERM");
     let (code, told) = running.ended().await;
-    assert_eq!(code, Some(143), "{told}");
+    assert_eq!(code, 143, "{told}");
     assert_eq!(world.sums().await, [total; 3]);
     assert_eq!(world.json(&["verify", "job.toml"])["found"], 0);
 }

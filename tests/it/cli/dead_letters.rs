@@ -158,7 +158,7 @@ async fn what_is_mended_is_replayed(world: World) {
     world.produce(0, 1..2).await;
     world.committed(9).await;
     running.signal("TERM");
-    assert_eq!(running.ended().await.0, Some(143));
+    assert_eq!(running.ended().await.0, 143);
     assert_eq!(world.sums().await, [7, 9, 9]);
     assert_eq!(world.number("SELECT count(*) FROM records WHERE id = 200".to_owned()).await, Some(1));
     assert_eq!((letters(&world).await, settled(&world, "replayed").await), (2, 1));

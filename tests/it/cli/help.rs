@@ -3,12 +3,16 @@ use std::{fs, path::Path, process::Stdio};
 use super::{directstream, run};
 
 /// Every command there is, and whether it is one that runs, not one that only holds others.
-const COMMANDS: [(&[&str], bool); 17] = [
+const COMMANDS: [(&[&str], bool); 21] = [
     (&[], false),
     (&["demo"], true),
     (&["run"], true),
     (&["offsets"], false),
     (&["offsets", "show"], true),
+    (&["offsets", "reset"], true),
+    (&["offsets", "set"], true),
+    (&["offsets", "export"], true),
+    (&["lag"], true),
     (&["batches"], true),
     (&["verify"], true),
     (&["dead-letters"], false),
@@ -83,12 +87,20 @@ fn the_version_names_the_client_library_too() {
 
 #[test]
 fn a_wrong_command_line_ends_with_2_and_says_what_is_right() {
-    let wrong: [(&[&str], &str); 10] = [
+    let wrong: [(&[&str], &str); 18] = [
         (&[], "Usage: directstream"),
         (&["offset"], "'offsets'"),
         (&["runn"], "'run'"),
         (&["offsets"], "Usage: directstream offsets"),
-        (&["offsets", "reset", "job.toml"], "unrecognized subcommand 'reset'"),
+        (&["offsets", "rewind", "job.toml"], "unrecognized subcommand 'rewind'"),
+        (&["offsets", "reset", "job.toml"], "--to-earliest|--to-latest"),
+        (&["offsets", "reset", "job.toml", "--to-earliest", "--to-latest"], "cannot be used with"),
+        (&["offsets", "reset", "job.toml", "--to-latest", "--dry-run", "--execute"], "cannot be used with"),
+        (&["offsets", "reset", "job.toml", "--to-datetime", "yesterday"], "a time is such as"),
+        (&["offsets", "reset", "job.toml", "--by-duration=-PT1H"], "a duration is such as"),
+        (&["offsets", "reset", "job.toml", "--to-latest", "--topic", "t:x"], "some of its partitions"),
+        (&["offsets", "set", "job.toml", "t:0"], "TOPIC:PARTITION:OFFSET"),
+        (&["lag", "job.toml", "--watch", "--every", "0s"], "and not zero"),
         (&["run"], "<JOB.toml>"),
         (&["run", "job.toml", "--until-lastest"], "--until-latest"),
         (&["run", "job.toml", "--standby", "--take-over"], "cannot be used with"),

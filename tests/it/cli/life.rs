@@ -49,7 +49,7 @@ async fn signals_end_it_whole(world: World) {
         wait_until("batches are committed", LIMIT, goes_on).await;
         running.signal(signal);
         let (ended, told) = running.ended().await;
-        assert_eq!(ended, Some(code), "{told}");
+        assert_eq!(ended, code, "{told}");
         assert!(!told.contains("ERROR") && !told.contains("error:"), "{told}");
         let [rows, records, offsets] = world.sums().await;
         assert!(rows == records && rows == offsets && rows > 0 && rows < 40_000, "{rows} {records} {offsets}");
@@ -101,7 +101,7 @@ async fn an_owner_that_was_taken_over_ends_with_5() {
         assert_eq!(taken.code, 0, "{}", taken.stderr);
         world.produce(0, 20..30).await;
         let (ended, told) = owner.ended().await;
-        assert_eq!(ended, Some(5), "{told}");
+        assert_eq!(ended, 5, "{told}");
         assert_eq!(world.run(&["run", "job.toml", "--until-latest"]).code, 0);
         assert_eq!(world.sums().await, [30; 3]);
     }

@@ -155,7 +155,7 @@ async fn tables_of_a_running_job_stay() {
         let owner = format!("application=job host={}", gethostname::gethostname().to_string_lossy());
         assert!(one_error(&ran).contains(&format!("{owner} process_id={}", running.id())), "{}", ran.stderr);
         running.signal("TERM");
-        assert_eq!(running.ended().await.0, Some(143));
+        assert_eq!(running.ended().await.0, 143);
         assert_eq!(world.run(&["migrate", "down", "job.toml"]).code, 0);
     }
 }
@@ -174,11 +174,12 @@ fn tables_come_and_go(world: &World) {
         ["2", "dead_letters", "no"],
         ["3", "dead_letters_settled", "no"],
         ["4", "dead_letters_timestamp_ms", "no"],
-        ["5", "state", "no"],
+        ["5", "moved_offsets", "no"],
+        ["6", "state", "no"],
     ];
     assert_eq!(words(&text), expected);
     assert_eq!(migrate(&["down", "job.toml"])["removed"], json!([1]));
-    assert_eq!(applied(&migrate(&["status", "job.toml"])), [false; 4]);
+    assert_eq!(applied(&migrate(&["status", "job.toml"])), [false; 5]);
 }
 
 #[tokio::test]

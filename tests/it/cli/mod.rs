@@ -6,8 +6,10 @@ mod database;
 mod dead_letters;
 mod help;
 mod job;
+mod lag;
 mod life;
 mod looks;
+mod offsets;
 mod pooler;
 mod refused;
 mod rivals;
@@ -16,17 +18,7 @@ mod world;
 
 use std::process::{Command, Output};
 
-/// The program, with nothing of this machine's settings in its environment.
-fn directstream(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_directstream"));
-    for (name, _) in std::env::vars() {
-        if name.starts_with("DIRECTSTREAM") || ["RUST_LOG", "RUST_BACKTRACE", "NO_COLOR", "COLUMNS"].contains(&&*name) {
-            command.env_remove(name);
-        }
-    }
-    command.args(arguments);
-    command
-}
+use crate::support::directstream;
 
 /// What a run of it left.
 struct Ran {

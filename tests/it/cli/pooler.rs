@@ -78,13 +78,48 @@ async fn a_job_behind_a_pooler_with_sessions_works_through_kills_and_ended_sessi
     world.committed(TOTAL).await;
     running.signal("TERM");
     let (code, told) = running.ended().await;
-    assert_eq!(code, Some(143), "{told}");
+    assert_eq!(code, 143, "{told}");
     assert_eq!(world.sums().await, [TOTAL; 3]);
     assert_eq!(world.json(&["verify", "job.toml", "--set", &url])["found"], 0);
     // One that keeps the parameter to itself is as good.
     let url = through(&server, &world, SESSION_IGNORING);
     let ran = world.run(&["run", "job.toml", "--until-latest", "--set", &url]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
+}
+
+/// What a person runs by hand writes as well.
+#[tokio::test]
+async fn commands_that_write_refuse_a_pooler_that_gives_sessions_away_between_transactions() {
+    let (server, world) = world().await;
+    world.kafka.produce(&world.topic, vec![crate::support::record("no JSON").partition(0)]).await;
+    assert_eq!(world.run(&["run", "job.toml", "--until-latest"]).code, 0);
+    let commands: [&[&str]; 5] = [
+        &["dead-letters", "replay", "job.toml", "--all", "--execute"],
+        &["dead-letters", "discard", "job.toml", "--all", "--execute"],
+        &["offsets", "reset", "job.toml", "--to-earliest", "--execute"],
+        &["migrate", "up", "job.toml"],
+        &["migrate", "down", "job.toml", "--to", "3"],
+    ];
+    for port in [TRANSACTION, TRANSACTION_IGNORING, STATEMENT] {
+        let url = through(&server, &world, port);
+        for command in commands {
+            let ran = world.run(&[command, &["--set", &url]].concat());
+            assert_eq!((ran.code, &*ran.stdout), (2, ""), "{port} {command:?}: {}", ran.stderr);
+            let errors: Vec<_> = ran.stderr.lines().filter(|line| line.contains("error: ")).collect();
+            assert!(matches!(errors[..], [line] if line.contains("pool_mode = session")), "{port}: {}", ran.stderr);
+        }
+    }
+    // Nothing was changed; and through a pooler that leaves the session alone everything can be.
+    assert_eq!(world.number("SELECT count(*) FROM directstream.dead_letters".to_owned()).await, Some(1));
+    for port in [SESSION, SESSION_IGNORING] {
+        let url = through(&server, &world, port);
+        for command in commands {
+            let ran = world.run(&[command, &["--set", &url]].concat());
+            assert_eq!(ran.code, 0, "{port} {command:?}: {}", ran.stderr);
+        }
+        let up = world.run(&["migrate", "up", "job.toml", "--set", &url]);
+        assert_eq!(up.code, 0, "{port}: {}", up.stderr);
+    }
 }
 
 #[tokio::test]

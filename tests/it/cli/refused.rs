@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs, os::unix::process::ExitStatusExt as _};
 
 use super::world::World;
-use crate::support::record;
+use crate::support::{JobFile, record};
 
 const PARTITIONS: i32 = 3;
 const RECORDS: i64 = 1_500;
@@ -52,46 +52,33 @@ fn value(partition: i32, offset: i64) -> String {
     format!(r#"{{"id":{id},"amount":{amount},"user":{user_id},"late":{late}}}"#)
 }
 
-/// Partition, offset, stage, reason, key, value, headers.
-type Letter = (i64, i64, String, String, Vec<u8>, Vec<u8>, String);
-
-async fn world_with_constraints(world: World, on_error: &str) -> World {
-    let url = world.database.as_ref().map_or("sqlite:job.db", |database| database.url());
-    let job = format!(
-        r#"name = "job"
-[kafka]
-bootstrap_servers = "{}"
-topics = ["{}"]
-[stream]
-batch_interval = "50ms"
-[input]
-on_error = "{on_error}"
-[store]
-url = "{url}"
-[report]
-listen = "off"
+const OUTPUTS: &str = r#"
 [[output]]
 table = "records"
 [output.columns]
-id = {{ from = "value:/id" }}
-amount = {{ from = "value:/amount" }}
-user_id = {{ from = "value:/user" }}
-late = {{ from = "value:/late" }}
-part = {{ from = "partition" }}
-off = {{ from = "offset" }}
+id = { from = "value:/id" }
+amount = { from = "value:/amount" }
+user_id = { from = "value:/user" }
+late = { from = "value:/late" }
+part = { from = "partition" }
+off = { from = "offset" }
 [[output]]
 table = "totals"
 mode = "upsert"
 key = ["user_id"]
 [output.columns]
-user_id = {{ from = "value:/user" }}
-total = {{ from = "value:/amount", merge = "add" }}
-n = {{ from = "one", merge = "add" }}
-"#,
-        world.kafka.brokers(),
-        world.topic
-    );
-    fs::write(world.folder.path().join("job.toml"), job).unwrap();
+user_id = { from = "value:/user" }
+total = { from = "value:/amount", merge = "add" }
+n = { from = "one", merge = "add" }
+"#;
+
+/// Partition, offset, stage, reason, key, value, headers.
+type Letter = (i64, i64, String, String, Vec<u8>, Vec<u8>, String);
+
+async fn world_with_constraints(world: World, on_error: &str) -> World {
+    let url = world.database.as_ref().map_or("sqlite:job.db", |database| database.url());
+    let job = JobFile::new(world.kafka.brokers(), &world.topic, url);
+    job.input(format!("on_error = \"{on_error}\"")).outputs(OUTPUTS).write(world.folder.path());
     let users: Vec<String> = (0..10).map(|user| format!("({user})")).collect();
     world
         .execute(&format!(
@@ -255,5 +242,40 @@ async fn a_sum_out_of_range_is_the_fault_of_one_record() {
         let [rows, records, offsets] = world.sums().await;
         let dead = world.number(format!("SELECT count(*) FROM {letters}")).await.unwrap();
         assert_eq!((rows + dead, records), (offsets, offsets));
+    }
+}
+
+/// A merged row is of many records. Under `fail` it ends the job; under `dead_letter` those records are left out without which
+/// it is taken.
+#[tokio::test]
+async fn a_merged_row_that_the_database_refuses_ends_the_job_or_costs_the_records_that_are_too_many() {
+    const SUMS: &str = r#"
+[[output]]
+table = "sums"
+mode = "upsert"
+key = ["part"]
+columns.part = { from = "partition" }
+columns.total = { from = "value:/id", merge = "add" }
+"#;
+    for world in [World::postgres(1).await, World::sqlite(1).await] {
+        let job = world.folder.path().join("job.toml");
+        fs::write(&job, fs::read_to_string(&job).unwrap() + SUMS).unwrap();
+        let create = "CREATE TABLE sums (part integer NOT NULL PRIMARY KEY, total bigint CHECK (total < 100))";
+        world.execute(create).await;
+        world.produce(0, 0..20).await;
+        let fail = world.run(&["run", "job.toml", "--until-latest", "--set", "input.on_error=fail"]);
+        assert_eq!(fail.code, 6, "{}", fail.stderr);
+        let errors: Vec<_> = fail.stderr.lines().filter(|line| line.contains("error: ")).collect();
+        let named = |line: &str| ["table=sums", &world.topic, "partition: 0"].iter().all(|word| line.contains(word));
+        assert!(matches!(errors[..], [line] if named(line)), "{}", fail.stderr);
+        assert_eq!(world.sums().await, [0; 3]);
+        let ran = world.run(&["run", "job.toml", "--until-latest"]);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        let letters = world.number(format!("SELECT count(*) FROM {}", world.own("dead_letters"))).await.unwrap();
+        let [rows, records, offsets] = world.sums().await;
+        assert_eq!((rows + letters, records, offsets), (20, 20, 20));
+        // In the order of offsets, each that still fits: 0 to 13 are 91, and 14 is too many.
+        assert_eq!(world.number("SELECT total FROM sums".to_owned()).await, Some(91));
+        assert_eq!(world.json(&["verify", "job.toml"])["found"], 0);
     }
 }

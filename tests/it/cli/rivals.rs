@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::world::{LIMIT, Running, World};
-use crate::support::{wait_for, wait_until, wait_until_stopped};
+use super::world::{LIMIT, World};
+use crate::support::{Process, wait_for, wait_until, wait_until_stopped};
 
 const PAIRS: usize = 20;
 const RECORDS: u32 = 50;
@@ -27,7 +27,7 @@ async fn pairs(world: World) {
     // Makes the tables, so that no pair's first statement is the one that does.
     assert_eq!(world.run(&["run", "job.toml", "--until-latest"]).code, 0);
     for names in (0..PAIRS).collect::<Vec<_>>().chunks(10) {
-        let started: Vec<[Running; 2]> =
+        let started: Vec<[Process; 2]> =
             names.iter().map(|pair| [(); 2].map(|()| world.start(&["--set", &format!("name=pair-{pair}")]))).collect();
         for [one, other] in started {
             one_stays(one, other).await;
@@ -47,7 +47,7 @@ async fn pairs(world: World) {
     );
 }
 
-async fn one_stays(mut one: Running, mut other: Running) {
+async fn one_stays(mut one: Process, mut other: Process) {
     // The loser waits 10 s for the owner to leave.
     let first = wait_for("one of the two ends", LIMIT, async || match (one.has_ended(), other.has_ended()) {
         (true, _) => Some(true),
@@ -58,13 +58,13 @@ async fn one_stays(mut one: Running, mut other: Running) {
     let (loser, winner) = if first { (one, other) } else { (other, one) };
     let winners_id = winner.id();
     let (code, told) = loser.ended().await;
-    assert_eq!(code, Some(5), "{told}");
+    assert_eq!(code, 5, "{told}");
     let errors: Vec<&str> = told.lines().filter(|line| line.starts_with("directstream: error: ")).collect();
     assert_eq!(errors.len(), 1, "{told}");
     assert!(errors[0].contains(&format!("process_id={winners_id}")), "{told}");
     winner.signal("TERM");
     let (code, told) = winner.ended().await;
-    assert_eq!(code, Some(143), "{told}");
+    assert_eq!(code, 143, "{told}");
 }
 
 #[tokio::test]
@@ -83,11 +83,11 @@ async fn an_idle_process_that_stands_still_is_taken_over_and_ends_with_5() {
     assert!(took < TAKEN_OVER_MAX, "{took:?}");
     zombie.signal("CONT");
     let (code, told) = zombie.ended().await;
-    assert_eq!(code, Some(5), "{told}");
+    assert_eq!(code, 5, "{told}");
     world.produce(0, 20..30).await;
     world.committed(30).await;
     successor.signal("TERM");
-    assert_eq!(successor.ended().await.0, Some(143));
+    assert_eq!(successor.ended().await.0, 143);
     assert_eq!(world.sums().await, [30; 3]);
 }
 
@@ -115,7 +115,7 @@ async fn standby(world: World) {
     world.produce(0, 10..20).await;
     world.committed(20).await;
     standby.signal("TERM");
-    assert_eq!(standby.ended().await.0, Some(143));
+    assert_eq!(standby.ended().await.0, 143);
     wait_until("nobody owns it", LIMIT, async || {
         let owned = format!("SELECT count(*) FROM {} WHERE owner IS NOT NULL", world.own("applications"));
         world.number(owned).await == Some(0)

@@ -59,7 +59,6 @@ async fn filled(world: &World) {
         }
         assert_eq!(world.run(&["run", "job.toml", "--until-latest"]).code, 0);
     }
-    assert_eq!(world.number("SELECT count(*) FROM places".to_owned()).await, Some(180));
 }
 
 #[tokio::test]
@@ -105,6 +104,7 @@ impl<'t> Damage<'t> {
 
 async fn verify_names_each_planted_damage(world: World) {
     filled(&world).await;
+    assert_eq!(world.number("SELECT count(*) FROM places".to_owned()).await, Some(180));
     assert_eq!(findings(&world, &[]), []);
     let shown = world.json(&["verify", "job.toml"]);
     assert_eq!((&shown["records"], &shown["complete"]), (&Value::from(200), &Value::from(true)));
@@ -174,6 +174,100 @@ async fn verify_names_each_planted_damage(world: World) {
 }
 
 #[tokio::test]
+async fn verify_names_each_damaged_dead_letter_with_postgres() {
+    verify_names_each_damaged_dead_letter(World::postgres(2).await).await;
+}
+
+#[tokio::test]
+async fn verify_names_each_damaged_dead_letter_with_sqlite() {
+    verify_names_each_damaged_dead_letter(World::sqlite(2).await).await;
+}
+
+/// Each piece of damage is told once for each letter that it befell, with the record's place, and nothing else is told.
+async fn verify_names_each_damaged_dead_letter(world: World) {
+    // One record that only the database refuses: partition 0, offset 7.
+    world.execute("CREATE TABLE records (id bigint CHECK (id <> 14))").await;
+    filled(&world).await;
+    assert_eq!(world.number("SELECT count(*) FROM places".to_owned()).await, Some(179));
+    let letters = world.own("dead_letters");
+    let shown = world.json(&["verify", "job.toml"]);
+    assert_eq!((&shown["letters"], &shown["letters_gone"]), (&Value::from(21), &Value::from(0)));
+    let columns = "application, batch_seq, topic, partition, \"offset\", stage, reason, output, key, value, headers, timestamp, \
+         refused_at, timestamp_ms";
+    let of = |offset: i64| format!("partition = 0 AND \"offset\" = {offset}");
+    world.execute(&format!("CREATE TABLE aside AS SELECT * FROM {letters} WHERE {}", of(9))).await;
+    let (other_byte, key) = match world.database {
+        Some(_) => ("set_byte(value, 3, 65)", "'k'"),
+        None => ("CAST(substr(value, 1, 3) || 'A' || substr(value, 5) AS BLOB)", "CAST('k' AS BLOB)"),
+    };
+    let insert = |batch: &str, offset: i64| {
+        let copied = columns.replace("batch_seq", batch).replace("\"offset\"", &offset.to_string());
+        format!("INSERT INTO {letters} ({columns}) SELECT {copied} FROM aside")
+    };
+    let set = |what: String, offset: i64| format!("UPDATE {letters} SET {what} WHERE {}", of(offset));
+    let take = |offset: i64| format!("DELETE FROM {letters} WHERE {}", of(offset));
+    let found = |kind: &'static str, offset: i64, words: &'static str| {
+        (kind, format!("topic={} partition=0 offset={offset}{words}", world.topic))
+    };
+    let whole = "UPDATE {letters} SET (key, value, headers, timestamp_ms) = \
+         (SELECT key, value, headers, timestamp_ms FROM aside) WHERE {of}";
+    let whole = whole.replace("{letters}", &letters).replace("{of}", &of(9));
+    let back = insert("batch_seq", 9);
+    let damages = [
+        (set(format!("value = {other_byte}"), 9), whole.clone(), vec![found("altered", 9, " differs=value")]),
+        (set(format!("key = {key}"), 9), whole.clone(), vec![found("altered", 9, " differs=key")]),
+        (
+            set("headers = '[[\"h\", null]]', timestamp_ms = timestamp_ms + 1".to_owned(), 9),
+            whole,
+            vec![found("altered", 9, " differs=headers,timestamp")],
+        ),
+        // As many as the ledger says, and yet not the same.
+        (
+            format!("{}; {}", take(9), insert("batch_seq", 10)),
+            format!("{}; {back}", take(10)),
+            vec![found("missing", 9, ""), found("unexpected", 10, "")],
+        ),
+        (take(9), back.clone(), vec![found("missing", 9, "")]),
+        (back.clone(), format!("{}; {back}", take(9)), vec![found("unexpected", 9, "")]),
+        (insert("batch_seq", 1_000_000), take(1_000_000), vec![found("unexpected", 1_000_000, "")]),
+        (insert("999", 9), format!("DELETE FROM {letters} WHERE batch_seq = 999"), vec![found("unexpected", 9, "")]),
+        // Of the database's refusal the records tell nothing: the letter alone keeps the row out.
+        (set(format!("value = {other_byte}"), 7), String::new(), vec![found("altered", 7, " differs=value")]),
+    ];
+    for (plant, repair, expected) in damages {
+        world.execute(&plant).await;
+        let mut told = findings(&world, &[]);
+        told.sort();
+        assert_eq!(told.len(), expected.len(), "{plant}: {told:?}");
+        for ((kind, what), (expected, words)) in told.iter().zip(&expected) {
+            assert!(kind == expected && what.ends_with(words) && what.contains("dead letter"), "{plant}: {told:?}");
+            assert!(!what.contains("no number"), "no payload: {what}");
+        }
+        world.execute(&repair).await;
+    }
+}
+
+#[tokio::test]
+async fn dead_letters_of_a_topic_that_was_made_again_say_nothing_of_the_new_records() {
+    let world = World::sqlite(1).await;
+    let bad = crate::support::record("no JSON").partition(0);
+    world.produce(0, 0..3).await;
+    world.kafka.produce(&world.topic, vec![bad]).await;
+    let skip = ["--until-latest", "--set", "kafka.on_data_loss=skip"];
+    let run = [&["run", "job.toml"], &skip[..]].concat();
+    assert_eq!(world.run(&run).code, 0);
+    world.kafka.delete_topic(&world.topic).await;
+    world.kafka.create_topic(&world.topic, 1, &[]).await;
+    // A good record lies where the refused one lay.
+    world.produce(0, 0..8).await;
+    let ran = world.run(&run);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(world.number("SELECT count(*) FROM records".to_owned()).await, Some(11));
+    let shown = world.json(&["verify", "job.toml"]);
+    assert_eq!((&shown["found"], &shown["letters_gone"]), (&Value::from(0), &Value::from(1)), "{shown}");
+}
+
+#[tokio::test]
 async fn what_kafka_has_deleted_is_told_and_not_taken_for_damage() {
     let world = World::sqlite(2).await;
     filled(&world).await;
@@ -181,6 +275,8 @@ async fn what_kafka_has_deleted_is_told_and_not_taken_for_damage() {
     let shown = world.json(&["verify", "job.toml"]);
     assert_eq!((&shown["complete"], &shown["found"]), (&Value::from(false), &Value::from(0)));
     assert!(shown["ranges_gone"].as_u64().unwrap() > 0, "{shown}");
+    let (letters, gone) = (shown["letters"].as_u64().unwrap(), shown["letters_gone"].as_u64().unwrap());
+    assert!(letters > 0 && gone > 0 && letters + gone == 20, "{shown}");
     // What is left is still compared.
     world.execute("DELETE FROM places WHERE part = 1 AND off = 3").await;
     let found = findings(&world, &[]);

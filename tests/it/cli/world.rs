@@ -1,21 +1,28 @@
 //! A job with real servers, and the program run on it.
 
 use std::{
-    fs::{self, File},
-    os::unix::process::ExitStatusExt as _,
     path::PathBuf,
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Command, ExitStatus},
     time::Duration,
 };
 
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection as _, FromRow, SqliteConnection, postgres::PgRow, sqlite::SqliteRow};
 
-use super::{Ran, directstream, run};
-use crate::support::{Database, Kafka, fresh_database, shared_kafka, wait_for, wait_until};
+use super::{Ran, run};
+use crate::support::{
+    Database, JobFile, Kafka, Process, directstream, fresh_database, shared_kafka, unique, wait_until,
+};
 
 /// Enough for anything, on a machine that is busy with other tests.
 pub(super) const LIMIT: Duration = Duration::from_secs(60);
+
+const OUTPUT: &str = r#"
+[[output]]
+table = "records"
+create = true
+columns.id = { from = "value:/id", type = "bigint" }
+"#;
 
 /// A job file in a folder of its own, its topic and its store.
 pub(super) struct World {
@@ -44,28 +51,9 @@ impl World {
         let kafka = shared_kafka().await;
         let topic = kafka.topic(partitions).await;
         let folder = tempfile::tempdir().unwrap();
-        let url = database.as_ref().map_or("sqlite:job.db", Database::url);
-        let job = format!(
-            r#"name = "job"
-[kafka]
-bootstrap_servers = "{}"
-topics = ["{topic}"]
-[stream]
-batch_interval = "50ms"
-[input]
-on_error = "dead_letter"
-[store]
-url = "{url}"
-[report]
-listen = "off"
-[[output]]
-table = "records"
-create = true
-columns.id = {{ from = "value:/id", type = "bigint" }}
-"#,
-            kafka.brokers()
-        );
-        fs::write(folder.path().join("job.toml"), job).unwrap();
+        let url = database.as_ref().map_or("sqlite:job.db", Database::url).to_owned();
+        let job = JobFile::new(kafka.brokers(), &topic, &url).input("on_error = \"dead_letter\"");
+        job.outputs(OUTPUT).write(folder.path());
         Self { folder, kafka, topic, database }
     }
 
@@ -100,16 +88,20 @@ columns.id = {{ from = "value:/id", type = "bigint" }}
     }
 
     /// Starts the job in the background.
-    pub(super) fn start(&self, arguments: &[&str]) -> Running {
+    pub(super) fn start(&self, arguments: &[&str]) -> Process {
         self.spawn(&[&["run", "job.toml"], arguments].concat())
     }
 
     /// Starts the program in the background.
-    pub(super) fn spawn(&self, arguments: &[&str]) -> Running {
-        let stderr = self.folder.path().join(crate::support::unique("stderr"));
+    pub(super) fn spawn(&self, arguments: &[&str]) -> Process {
+        self.spawn_under_fire(arguments, "")
+    }
+
+    /// The same with faults: `FAILPOINTS` of the program.
+    pub(super) fn spawn_under_fire(&self, arguments: &[&str], failpoints: &str) -> Process {
         let mut command = self.command(arguments);
-        let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&stderr).unwrap());
-        Running { child: command.spawn().unwrap(), stderr }
+        command.env("FAILPOINTS", failpoints);
+        Process::start(command, self.folder.path().join(unique("stderr")))
     }
 
     /// One of the program's own tables.
@@ -187,53 +179,5 @@ columns.id = {{ from = "value:/id", type = "bigint" }}
         let sql = format!("SELECT CAST(coalesce(sum(until_offset), 0) AS bigint) FROM {}", self.own("offsets"));
         let enough = async || self.number(sql.clone()).await.is_some_and(|sum| sum >= count);
         wait_until("records are committed", LIMIT, enough).await;
-    }
-}
-
-/// A process of `directstream run`. Dropped, it is killed.
-pub(super) struct Running {
-    child: Child,
-    stderr: PathBuf,
-}
-
-impl Running {
-    pub(super) fn id(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// Whether it has ended by itself.
-    pub(super) fn has_ended(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_some()
-    }
-
-    /// Sends a signal, by its name without SIG. By the shell: a small system has no program for it.
-    pub(super) fn signal(&self, name: &str) {
-        let sent = Command::new("sh").args(["-c", &format!("kill -{name} {}", self.id())]).status().unwrap();
-        assert!(sent.success());
-    }
-
-    /// What it told so far.
-    pub(super) fn told(&self) -> String {
-        fs::read_to_string(&self.stderr).unwrap()
-    }
-
-    /// Kills it; whether that is what it died of.
-    pub(super) fn kill(mut self) -> bool {
-        let lived = self.child.try_wait().unwrap().is_none();
-        self.child.kill().unwrap();
-        lived && self.child.wait().unwrap().signal() == Some(9)
-    }
-
-    /// Waits for its end: its exit code and what it told.
-    pub(super) async fn ended(mut self) -> (Option<i32>, String) {
-        let status = wait_for("the program ends", LIMIT, async || self.child.try_wait().unwrap()).await;
-        (status.code(), fs::read_to_string(&self.stderr).unwrap())
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

@@ -1,5 +1,7 @@
 //! A record batch that is damaged on the broker's disk. The client library tells of it, or aborts the process.
 
+use std::os::unix::process::ExitStatusExt as _;
+
 use crate::{
     main_job::job::{Job, LIMIT},
     support::{Kafka, kafka as broker, record, unique, wait_until},
@@ -92,8 +94,8 @@ async fn a_damaged_record_batch_is_named_by_the_start_after_the_one_that_it_abor
     let kafka = Kafka::start(broker()).await;
     let (topic, place) = damaged_topic(&kafka, &zeros()).await;
     let job = Job::new(&kafka, &topic, "");
-    let aborted = job.start(&["--until-latest"]).signal().await;
-    assert_eq!(aborted, Some(6), "the client library aborts the process");
+    let aborted = job.start(&["--until-latest"]).end(LIMIT).await;
+    assert_eq!(aborted.signal(), Some(6), "the client library aborts the process");
     // So does any other, as long as nothing is done about it.
     for _ in 0..2 {
         let (code, told) = job.until_latest(&[]).await;
@@ -122,7 +124,7 @@ async fn a_damaged_record_batch_that_an_operator_deletes_is_a_lost_range() {
     batch(BATCHES[2]).await;
     turn_bits(&kafka, &file, first.midpoint(second)).await;
     // It follows a process that had committed a batch, and does not look beforehand.
-    assert_eq!(job.start(&["--until-latest"]).signal().await, Some(6));
+    assert_eq!(job.start(&["--until-latest"]).end(LIMIT).await.signal(), Some(6));
     let (code, told) = job.until_latest(&[]).await;
     assert!(code == 4 && told.contains("range: [1 -> 41]"), "{code}: {told}");
     kafka.delete_records(&topic, &[(1, 21)]).await;

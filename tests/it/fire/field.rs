@@ -1,7 +1,6 @@
 //! The topic that all faults are tried on, and one store's job over it.
 
 use std::{
-    fmt::Write as _,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -12,8 +11,11 @@ use tokio::sync::OnceCell;
 
 use super::files;
 use crate::{
-    main_job::{process::Process, recount::Recount, tables::Tables},
-    support::{Kafka, example_program, record, shared_kafka, wait_for},
+    main_job::{
+        recount::{OUTPUTS, Recount},
+        tables::Tables,
+    },
+    support::{JobFile, Kafka, Process, example_program, record, shared_kafka, wait_for},
 };
 
 const PARTITIONS: i64 = 4;
@@ -87,7 +89,7 @@ impl Field {
         let (topic, folder) = (topic().await, tempfile::tempdir().unwrap());
         let job = folder.path().join("job.toml");
         if let Results::Tables(tables) = &results {
-            std::fs::write(&job, job_file(topic, tables)).unwrap();
+            job_file(folder.path(), topic, tables);
         }
         Self { results, job, topic, folder }
     }
@@ -102,14 +104,14 @@ impl Field {
         let settings = settings.iter().flat_map(|setting| ["--set", setting]);
         let arguments: Vec<_> = settings.chain(["--until-latest"]).collect();
         match &self.results {
-            Results::Tables(_) => Process::under_fire(&self.job, &arguments, failpoints, &self.log()),
-            Results::Files => self.example(failpoints, &self.log()),
+            Results::Tables(_) => Process::under_fire(&self.job, &arguments, failpoints, self.log()),
+            Results::Files => self.example(failpoints, self.log()),
         }
     }
 
     /// Starts the job once more, beside the one that runs.
     pub(crate) fn rival(&self) -> Process {
-        Process::under_fire(&self.job, &["--until-latest"], "", &self.rival_log())
+        Process::under_fire(&self.job, &["--until-latest"], "", self.rival_log())
     }
 
     fn rival_log(&self) -> PathBuf {
@@ -121,12 +123,13 @@ impl Field {
         std::fs::read_to_string(self.rival_log()).unwrap()
     }
 
-    fn example(&self, failpoints: &str, log: &Path) -> Process {
+    fn example(&self, failpoints: &str, log: PathBuf) -> Process {
         let path = |name: &str| self.folder.path().join(name);
         let mut command = Command::new(example_program("checkpoint_recovery"));
         command.env("BOOTSTRAP_SERVERS", self.topic.kafka.brokers()).env("TOPIC", &self.topic.name);
         command.env("CHECKPOINT", path("checkpoint")).env("OUTPUT", path("output"));
-        Process::program(command, failpoints, log)
+        command.env("FAILPOINTS", failpoints);
+        Process::start(command, log)
     }
 
     fn log(&self) -> PathBuf {
@@ -142,7 +145,7 @@ impl Field {
     pub(crate) async fn finish(&self) {
         let clean = match &self.results {
             Results::Tables(_) => Process::run(&self.job, &["--until-latest"]),
-            Results::Files => self.example("", &self.folder.path().join("clean.txt")),
+            Results::Files => self.example("", self.folder.path().join("clean.txt")),
         };
         assert_eq!(clean.code(LIMIT).await, 0);
     }
@@ -180,50 +183,8 @@ impl Field {
     }
 }
 
-fn job_file(topic: &Topic, tables: &Tables) -> String {
-    let mut text = format!(
-        r#"name = "fire"
-[kafka]
-bootstrap_servers = "{}"
-topics = ["{}"]
-[stream]
-batch_interval = "20ms"
-max_rate_per_partition = {RATE_PER_SECOND}
-[input]
-on_error = "dead_letter"
-[store]
-url = "{}"
-[report]
-listen = "off"
-"#,
-        topic.kafka.brokers(),
-        topic.name,
-        tables.url(),
-    );
-    let columns = [
-        (
-            "events",
-            "",
-            "part = { from = \"partition\", type = \"bigint\" }\noff = { from = \"offset\", type = \"bigint\" }",
-        ),
-        ("latest", "mode = \"upsert\"\nkey = [\"usr\"]\n", ""),
-        (
-            "totals",
-            "mode = \"upsert\"\nkey = [\"usr\"]\n",
-            "n = { from = \"one\", type = \"bigint\", merge = \"add\" }",
-        ),
-    ];
-    for (table, mode, own) in columns {
-        let more = match table {
-            "events" => {
-                "id = { from = \"value:/id\", type = \"bigint\" }\namount = { from = \"value:/amount\", type = \"bigint\" }"
-            }
-            "latest" => "id = { from = \"value:/id\", type = \"bigint\" }",
-            _ => "total = { from = \"value:/amount\", type = \"bigint\", merge = \"add\" }",
-        };
-        let usr = "usr = { from = \"value:/user\", type = \"text\" }";
-        write!(text, "[[output]]\ntable = \"{table}\"\ncreate = true\n{mode}[output.columns]\n{own}\n{usr}\n{more}\n")
-            .unwrap();
-    }
-    text
+fn job_file(folder: &Path, topic: &Topic, tables: &Tables) {
+    let stream = format!("batch_interval = \"20ms\"\nmax_rate_per_partition = {RATE_PER_SECOND}");
+    let job = JobFile::new(topic.kafka.brokers(), &topic.name, &tables.url()).name("fire").stream(stream);
+    job.input("on_error = \"dead_letter\"").outputs(OUTPUTS).write(folder);
 }

@@ -1,14 +1,14 @@
 //! State of a program that is killed again and again, between and inside its batches: what it tells and what it stores are what
 //! Kafka and the ledger say.
 
-use std::{collections::BTreeMap, process::Command, time::Duration};
+use std::{collections::BTreeMap, os::unix::process::ExitStatusExt as _, process::Command, time::Duration};
 
 use directstream::{commit::Inspector, types::SegmentKind};
 
 use super::windows::{batches, ms};
 use crate::{
-    main_job::{process::Process, tables::Tables},
-    support::{Seen, example_program, record, shared_kafka, unique, wait_for, wait_until},
+    main_job::tables::Tables,
+    support::{Process, Seen, example_program, record, shared_kafka, unique, wait_until},
 };
 
 const LIMIT: Duration = Duration::from_secs(90);
@@ -28,7 +28,7 @@ type Told = (String, i64, i64, bool);
 /// The state as it is stored, and the batch that it is of.
 async fn stored(tables: &Tables) -> (i64, Customers) {
     // Right after a kill the file wants recovery: a look with the right to write does that.
-    let mut inspector = Inspector::open(&tables.url().parse().unwrap(), "running-totals").await.unwrap();
+    let mut inspector = Inspector::open(&tables.url().parse().unwrap(), "map-with-state-sessions").await.unwrap();
     let (last, partitions) = loop {
         let last = inspector.known().await.unwrap().batch_seq;
         let mut partitions = Vec::new();
@@ -67,10 +67,10 @@ async fn state_survives(tables: Tables) {
     let topic = kafka.topic(PARTITIONS).await;
     let folder = tempfile::tempdir().unwrap();
     let start = |failpoints: &str| {
-        let mut program = Command::new(example_program("running_totals"));
+        let mut program = Command::new(example_program("map_with_state_sessions"));
         program.env("BOOTSTRAP_SERVERS", kafka.brokers()).env("DATABASE_URL", tables.url());
-        program.env("TOPIC", &topic).env("RUN_ON", "1").env("DIRECTSTREAM_LOG", "warn");
-        Process::program(program, failpoints, &folder.path().join(unique("stderr")))
+        program.env("TOPIC", &topic).env("RUN_ON", "1").env("DIRECTSTREAM_LOG", "warn").env("FAILPOINTS", failpoints);
+        Process::start(program, folder.path().join(unique("stderr")))
     };
     let orders = |round: i64, count: i64| {
         // Customer 9 comes with every fourth round alone, and is away in between.
@@ -88,13 +88,16 @@ async fn state_survives(tables: Tables) {
             let some = orders(round, 11 + part);
             produced += i64::try_from(some.len()).unwrap();
             kafka.produce(&topic, some).await;
-            tokio::time::sleep(Duration::from_millis(120)).await;
+            // A batch of its own for each part, as long as the program lives.
+            wait_until("the part is committed, or the program killed", LIMIT, async || {
+                running.has_ended() || tables.committed().await == Some(produced)
+            })
+            .await;
         }
         if round % 2 == 0 {
-            wait_for("the program is killed inside a batch", LIMIT, async || running.ended()).await;
+            let status = running.end(LIMIT).await;
+            assert_eq!(status.signal(), Some(9), "it is killed inside a batch: {status}");
         } else {
-            let half = produced - 60;
-            wait_until("most is committed", LIMIT, async || tables.committed().await.is_some_and(|n| n >= half)).await;
             assert!(running.kill(), "it was alive");
         }
         looks.push(stored(&tables).await);
@@ -116,10 +119,10 @@ async fn state_survives(tables: Tables) {
     let state = tables.own("state");
     tables.execute(&format!("DELETE FROM {state} WHERE partition = 3 AND batch_seq IN (SELECT max(batch_seq) FROM {state})")).await;
     let log = folder.path().join("damaged");
-    let mut program = Command::new(example_program("running_totals"));
+    let mut program = Command::new(example_program("map_with_state_sessions"));
     program.env("BOOTSTRAP_SERVERS", kafka.brokers()).env("DATABASE_URL", tables.url()).env("TOPIC", &topic);
-    assert!(!Process::program(program, "", &log).end(LIMIT).await.success());
-    let told = std::fs::read_to_string(&log).unwrap();
+    let (code, told) = Process::start(program, log).ended().await;
+    assert_eq!(code, 1, "{told}");
     assert!(told.contains("the stored state is damaged") && told.contains("partition=3"), "{told}");
 }
 
@@ -152,7 +155,7 @@ async fn recount(tables: &Tables, orders: &[Seen], looks: &[(i64, Customers)]) {
     }
     assert_eq!(compared, looks.len());
     let bool_of = if matches!(tables, Tables::Sqlite(_)) { "away <> 0" } else { "away" };
-    let sql = format!("SELECT customer, orders, total, {bool_of} FROM running_totals");
+    let sql = format!("SELECT customer, orders, total, {bool_of} FROM map_with_state_sessions");
     let mut written: Vec<Told> = tables.rows(sql).await.unwrap();
     written.sort();
     told.sort();

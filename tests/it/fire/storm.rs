@@ -8,7 +8,6 @@ use std::{
     collections::BTreeMap,
     fmt::Write as _,
     path::{Path, PathBuf},
-    process::Command,
     time::{Duration, Instant},
 };
 
@@ -16,10 +15,13 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use tempfile::TempDir;
 
 use crate::{
-    main_job::{process::Process, recount::Recount, tables::Tables},
+    main_job::{
+        recount::{OUTPUTS, Recount},
+        tables::Tables,
+    },
     support::{
-        Cutter, Database, End, Fault, Kafka, Server, kafka as broker, kafka::Record, postgres, record, shared_kafka,
-        wait_until,
+        Cutter, Database, End, Fault, JobFile, Kafka, Process, Server, directstream, kafka as broker, kafka::Record,
+        postgres, record, shared_kafka, wait_until,
     },
 };
 
@@ -108,7 +110,7 @@ async fn survive(kafka: Kafka, tables: Tables, url: &str, database: Option<(Serv
     produce(&kafka, &topic, i64::try_from(records).unwrap()).await;
     let folder = tempfile::tempdir().unwrap();
     let each = records / u64::try_from(PARTITIONS).unwrap() / (count * BATCHES_PER_FAULT + BATCHES);
-    job_file(&folder.path().join("job.toml"), &kafka, &topic, url, each.max(1));
+    job_file(folder.path(), &kafka, &topic, url, each.max(1));
     let mut storm = Storm::new(kafka, topic, tables, database, folder).await;
     let mut times = BTreeMap::<Kind, Vec<Duration>>::new();
     let part = storm.total / (count + 2);
@@ -179,22 +181,18 @@ impl Storm {
         self.folder.path().join("job.toml")
     }
 
-    fn log(&self) -> PathBuf {
-        self.folder.path().join("stderr.txt")
-    }
-
     fn run(&mut self) {
-        self.process = Some(Process::under_fire(&self.job(), &["--until-latest"], "", &self.log()));
+        self.process = Some(Process::run(&self.job(), &["--until-latest"]));
     }
 
     /// Whether all is done. A process that ended as one that wants to be started again is.
     fn done(&mut self) -> bool {
-        let Some(end) = self.process.as_mut().unwrap().ended() else { return false };
-        let said = || std::fs::read_to_string(self.log()).unwrap();
+        let process = self.process.as_mut().unwrap();
+        let Some(end) = process.status() else { return false };
         match end.code() {
             Some(0) => return true,
-            Some(3) => eprintln!("the job ended with exit code 3 and is started again: {}", said()),
-            _ => panic!("{end}: {}", said()),
+            Some(3) => eprintln!("the job ended with exit code 3 and is started again: {}", process.told()),
+            _ => panic!("{end}: {}", process.told()),
         }
         self.run();
         false
@@ -280,8 +278,7 @@ impl Storm {
         let recount = Recount::of(&self.kafka, &self.topic, PARTITIONS).await;
         assert_eq!(u64::try_from(recount.end()).unwrap(), self.total, "Kafka lost records");
         recount.compare(&self.tables).await;
-        let mut verify = Command::new(env!("CARGO_BIN_EXE_directstream"));
-        let verified = verify.arg("verify").arg(self.job()).output().unwrap();
+        let verified = directstream(&["verify"]).arg(self.job()).output().unwrap();
         assert!(verified.status.success(), "{verified:?}");
         recount.rows()
     }
@@ -313,50 +310,9 @@ async fn produce(kafka: &Kafka, topic: &str, records: i64) {
     }
 }
 
-/// Three tables, one of each mode, in batches of `each` offsets per partition.
-fn job_file(path: &Path, kafka: &Kafka, topic: &str, url: &str, each: u64) {
+/// Three tables, in batches of `each` offsets per partition.
+fn job_file(folder: &Path, kafka: &Kafka, topic: &str, url: &str, each: u64) {
     let rate = each * 1000 / INTERVAL_MS;
-    let text = format!(
-        r#"name = "storm"
-[kafka]
-bootstrap_servers = "{}"
-topics = ["{topic}"]
-[stream]
-batch_interval = "{INTERVAL_MS}ms"
-max_rate_per_partition = {rate}
-[store]
-url = "{url}"
-[report]
-listen = "off"
-[[output]]
-table = "events"
-create = true
-mode = "append"
-[output.columns]
-part = {{ from = "partition", type = "bigint" }}
-off = {{ from = "offset", type = "bigint" }}
-id = {{ from = "value:/id", type = "bigint" }}
-usr = {{ from = "value:/user", type = "text" }}
-amount = {{ from = "value:/amount", type = "bigint" }}
-[[output]]
-table = "latest"
-create = true
-mode = "upsert"
-key = ["usr"]
-[output.columns]
-usr = {{ from = "value:/user", type = "text" }}
-id = {{ from = "value:/id", type = "bigint" }}
-[[output]]
-table = "totals"
-create = true
-mode = "upsert"
-key = ["usr"]
-[output.columns]
-usr = {{ from = "value:/user", type = "text" }}
-total = {{ from = "value:/amount", type = "bigint", merge = "add" }}
-n = {{ from = "one", type = "bigint", merge = "add" }}
-"#,
-        kafka.brokers(),
-    );
-    std::fs::write(path, text).unwrap();
+    let stream = format!("batch_interval = \"{INTERVAL_MS}ms\"\nmax_rate_per_partition = {rate}");
+    JobFile::new(kafka.brokers(), topic, url).name("storm").stream(stream).outputs(OUTPUTS).write(folder);
 }

@@ -168,7 +168,7 @@ async fn survive(store: &str, arrow: &Arrow, action: &str) -> Duration {
     let field = Field::on(store).await;
     let Arrow { point, passed, first, error } = arrow;
     let times = if *passed == 0 { String::new() } else { format!("{passed}*off->") };
-    let mut process = field.run(&format!("{first}{point}={times}1*return({action})->off"));
+    let process = field.run(&format!("{first}{point}={times}1*return({action})->off"));
     if action == "stop" {
         process.stopped(LIMIT).await;
         assert!(process.kill());

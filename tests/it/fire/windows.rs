@@ -7,8 +7,8 @@ use std::{
 };
 
 use crate::{
-    main_job::{process::Process, tables::Tables},
-    support::{Seen, example_program, record, shared_kafka, unique, wait_until},
+    main_job::tables::Tables,
+    support::{Process, Seen, example_program, record, shared_kafka, unique, wait_until},
 };
 
 const LIMIT: Duration = Duration::from_secs(90);
@@ -44,7 +44,7 @@ async fn windows_survive(tables: Tables) {
         let mut program = Command::new(example_program("windowed_counts"));
         program.env("BOOTSTRAP_SERVERS", kafka.brokers()).env("DATABASE_URL", tables.url());
         program.env("TOPIC", &topic).env("RUN_ON", "1").env("DIRECTSTREAM_LOG", "warn");
-        Process::program(program, "", &folder.path().join(unique("stderr")))
+        Process::start(program, folder.path().join(unique("stderr")))
     };
     let mut produced = 0;
     let mut running = start();

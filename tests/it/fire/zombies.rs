@@ -4,16 +4,16 @@
 use std::time::Duration;
 
 use super::field::{Field, LIMIT};
-use crate::main_job::process::Process;
+use crate::support::Process;
 
 async fn outlived(store: &str, point: &str) {
     let field = Field::on(store).await;
-    let mut zombie = field.run(&format!("{point}=8*off->1*return(stop)->off"));
+    let zombie = field.run(&format!("{point}=8*off->1*return(stop)->off"));
     zombie.stopped(LIMIT).await;
     let successor = Process::run(&field.job, &["--until-latest", "--take-over"]);
     assert_eq!(successor.code(LIMIT).await, 0);
     field.compare().await;
-    zombie.go_on();
+    zombie.signal("CONT");
     assert_eq!(zombie.code(LIMIT).await, 5, "{}", field.said());
     field.compare().await;
 }
@@ -43,15 +43,12 @@ async fn a_zombie_that_holds_the_row_is_fenced() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_that_stands_still_inside_its_sqlite_transaction_is_named() {
     let field = Field::on("sqlite").await;
-    let mut still = field.run("commit::after_write=8*off->1*return(stop)->off");
+    let still = field.run("commit::after_write=8*off->1*return(stop)->off");
     still.stopped(LIMIT).await;
-    let log = field.job.with_file_name("successor.txt");
-    let successor = Process::under_fire(&field.job, &["--until-latest", "--take-over"], "", &log);
-    let end = successor.end(LIMIT).await;
-    let said = std::fs::read_to_string(log).unwrap();
-    assert_eq!(end.code(), Some(5), "{said}{}", field.said());
+    let (code, said) = Process::run(&field.job, &["--until-latest", "--take-over"]).ended().await;
+    assert_eq!(code, 5, "{said}{}", field.said());
     assert!(said.contains(&format!("process_id={}", still.id())), "{said}");
-    still.go_on();
+    still.signal("CONT");
     assert_eq!(still.end(Duration::from_secs(30)).await.code(), Some(0), "{}", field.said());
     field.compare().await;
 }

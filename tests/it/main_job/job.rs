@@ -1,17 +1,22 @@
 //! A job that writes down the partition and offset of each record, and runs of it whose words are kept.
 
-use std::{
-    fs::{self, File},
-    path::PathBuf,
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::time::Duration;
 
 use super::tables::Tables;
-use crate::support::{Kafka, unique, wait_for};
+use crate::support::{JobFile, Kafka, Process, unique};
 
 /// Enough for anything, on a machine that is busy with other tests.
 pub(crate) const LIMIT: Duration = Duration::from_secs(90);
+
+/// Where each record lies.
+pub(crate) const OUTPUT: &str = r#"
+[[output]]
+table = "events"
+create = true
+[output.columns]
+part = { from = "partition", type = "bigint" }
+off = { from = "offset", type = "bigint" }
+"#;
 
 pub(crate) struct Job {
     folder: tempfile::TempDir,
@@ -27,47 +32,27 @@ impl Job {
     /// The same at any address.
     pub(crate) fn at(bootstrap_servers: &str, topic: &str, kafka_keys: &str) -> Self {
         let (folder, tables) = (tempfile::tempdir().unwrap(), Tables::sqlite());
-        let text = format!(
-            r#"name = "job"
-[kafka]
-bootstrap_servers = "{bootstrap_servers}"
-topics = ["{topic}"]
-{kafka_keys}
-[stream]
-batch_interval = "50ms"
-[input]
-format = "text"
-[store]
-url = "{}"
-[report]
-listen = "off"
-[[output]]
-table = "events"
-create = true
-[output.columns]
-part = {{ from = "partition", type = "bigint" }}
-off = {{ from = "offset", type = "bigint" }}
-"#,
-            tables.url()
-        );
-        fs::write(folder.path().join("job.toml"), text).unwrap();
+        let job = JobFile::new(bootstrap_servers, topic, &tables.url()).kafka(kafka_keys);
+        job.input("format = \"text\"").outputs(OUTPUT).write(folder.path());
         Self { folder, tables }
     }
 
     /// Starts it in the background; each of `settings` is a key and its value.
-    pub(crate) fn start(&self, settings: &[&str]) -> Running {
-        let stderr = self.folder.path().join(unique("stderr"));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_directstream"));
-        command.arg("run").arg(self.folder.path().join("job.toml")).env("DIRECTSTREAM_LOG", "warn");
-        for setting in settings {
-            if setting.starts_with("--") {
-                command.arg(setting)
-            } else {
-                command.args(["--set", setting])
-            };
-        }
-        let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&stderr).unwrap());
-        Running { child: command.spawn().unwrap(), stderr }
+    pub(crate) fn start(&self, settings: &[&str]) -> Process {
+        self.start_under_fire(settings, "")
+    }
+
+    /// The same with faults: `FAILPOINTS` of the program.
+    pub(crate) fn start_under_fire(&self, settings: &[&str], failpoints: &str) -> Process {
+        let arguments: Vec<&str> = settings
+            .iter()
+            .flat_map(|setting| match setting.starts_with("--") {
+                true => vec![*setting],
+                false => vec!["--set", *setting],
+            })
+            .collect();
+        let job = self.folder.path().join("job.toml");
+        Process::under_fire(&job, &arguments, failpoints, self.folder.path().join(unique("stderr")))
     }
 
     /// Runs it up to the offsets that are latest at its start: its exit code, and what it said.
@@ -79,43 +64,5 @@ off = {{ from = "offset", type = "bigint" }}
     pub(crate) async fn reads_all(&self, settings: &[&str]) {
         let (code, told) = self.until_latest(settings).await;
         assert_eq!(code, 0, "{told}");
-    }
-}
-
-/// A process of `directstream run`. Dropped, it is killed.
-pub(crate) struct Running {
-    child: Child,
-    stderr: PathBuf,
-}
-
-impl Running {
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// Makes sure that it has not ended by itself; panics with what it said.
-    pub(crate) fn runs(&mut self) {
-        if let Some(status) = self.child.try_wait().unwrap() {
-            panic!("{status}: {}", fs::read_to_string(&self.stderr).unwrap());
-        }
-    }
-
-    /// Waits for its end: the signal that ended it, if one did.
-    pub(crate) async fn signal(mut self) -> Option<i32> {
-        let status = wait_for("the program ends", LIMIT, async || self.child.try_wait().unwrap()).await;
-        std::os::unix::process::ExitStatusExt::signal(&status)
-    }
-
-    /// Waits for its end: its exit code, and what it said.
-    pub(crate) async fn ended(mut self) -> (i32, String) {
-        let status = wait_for("the program ends", LIMIT, async || self.child.try_wait().unwrap()).await;
-        (status.code().unwrap(), fs::read_to_string(&self.stderr).unwrap())
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

@@ -1,6 +1,7 @@
 //! The main job: a Kafka topic into tables, exactly once, by the program itself. The oracle is what was
 //! produced; under fire it is Kafka's own console consumer.
 
+mod backpressure;
 mod brokers;
 mod deadline;
 mod demo;
@@ -9,6 +10,6 @@ mod large;
 mod losses;
 mod moved_offsets;
 mod partitions;
-pub(crate) mod process;
 pub(crate) mod recount;
+mod refused_rows;
 pub(crate) mod tables;

@@ -4,8 +4,8 @@ use std::{ops::Range, path::PathBuf, time::Duration};
 
 use tempfile::TempDir;
 
-use super::{process::Process, tables::Tables};
-use crate::support::{End, Kafka, kafka::Record, record, shared_kafka, wait_until};
+use super::{job::OUTPUT, tables::Tables};
+use crate::support::{End, JobFile, Kafka, Process, kafka::Record, record, shared_kafka, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -23,8 +23,8 @@ async fn world() -> World {
     let (kafka, tables) = (shared_kafka().await, Tables::postgres().await);
     let topic = kafka.topic(2).await;
     let folder = tempfile::tempdir().unwrap();
-    let job = folder.path().join("job.toml");
-    std::fs::write(&job, job_file(&kafka, &topic, &tables)).unwrap();
+    let job = JobFile::new(kafka.brokers(), &topic, &tables.url()).name("moved").stream("batch_interval = \"100ms\"");
+    let job = job.input("format = \"text\"").outputs(OUTPUT).write(folder.path());
     kafka.produce(&topic, some(50)).await;
     let process = Process::run(&job, &[]);
     wait_until("the first records are committed", LIMIT, async || tables.committed().await == Some(100)).await;
@@ -34,32 +34,6 @@ async fn world() -> World {
 /// So many records for each of the two partitions.
 fn some(each: i32) -> Vec<Record> {
     (0..2 * each).map(|id| record(id.to_string()).partition(id % 2)).collect()
-}
-
-fn job_file(kafka: &Kafka, topic: &str, tables: &Tables) -> String {
-    format!(
-        r#"name = "moved"
-[kafka]
-bootstrap_servers = "{}"
-topics = ["{topic}"]
-[stream]
-batch_interval = "100ms"
-[input]
-format = "text"
-[store]
-url = "{}"
-[report]
-listen = "off"
-[[output]]
-table = "events"
-create = true
-[output.columns]
-part = {{ from = "partition", type = "bigint" }}
-off = {{ from = "offset", type = "bigint" }}
-"#,
-        kafka.brokers(),
-        tables.url()
-    )
 }
 
 /// Partition 0 up to an offset, partition 1 without what `skipped` has.

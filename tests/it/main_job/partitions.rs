@@ -14,10 +14,9 @@ use directstream::{
 
 use super::{
     job::{Job, LIMIT},
-    process::Process,
     tables::Tables,
 };
-use crate::support::{Kafka, record, shared_kafka, wait_until};
+use crate::support::{JobFile, Kafka, Process, record, shared_kafka, wait_until};
 
 const PARTITIONS: i32 = 1000;
 const BUSY: i32 = 50;
@@ -34,6 +33,17 @@ const SMALL: u64 = 64 * 1024 * 1024;
 /// keeps.
 const BESIDES: u64 = 64 * 1024 * 1024;
 
+const COUNTS: &str = r#"
+[[output]]
+table = "counts"
+create = true
+mode = "upsert"
+key = ["part"]
+[output.columns]
+part = { from = "partition", type = "bigint" }
+n = { from = "one", type = "bigint", merge = "add" }
+"#;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cold_start_drains_fifty_of_a_thousand_partitions() {
     let kafka = shared_kafka().await;
@@ -49,29 +59,8 @@ async fn a_cold_start_drains_fifty_of_a_thousand_partitions() {
 
     let tables = Tables::sqlite();
     let folder = tempfile::tempdir().unwrap();
-    let job = folder.path().join("job.toml");
-    let text = format!(
-        r#"name = "cold"
-[kafka]
-bootstrap_servers = "{}"
-topics = ["{topic}"]
-[store]
-url = "{}"
-[report]
-listen = "off"
-[[output]]
-table = "counts"
-create = true
-mode = "upsert"
-key = ["part"]
-[output.columns]
-part = {{ from = "partition", type = "bigint" }}
-n = {{ from = "one", type = "bigint", merge = "add" }}
-"#,
-        kafka.brokers(),
-        tables.url()
-    );
-    std::fs::write(&job, text).unwrap();
+    let job = JobFile::new(kafka.brokers(), &topic, &tables.url()).name("cold").stream("");
+    let job = job.outputs(COUNTS).write(folder.path());
     let started = Instant::now();
     assert_eq!(Process::run(&job, &["--until-latest"]).code(Duration::from_secs(120)).await, 0);
     let took = started.elapsed();

@@ -5,6 +5,37 @@ use std::collections::BTreeMap;
 use super::tables::{Event, Tables};
 use crate::support::Kafka;
 
+/// Three tables, one of each mode, as [`Recount`] knows them.
+pub(crate) const OUTPUTS: &str = r#"
+[[output]]
+table = "events"
+create = true
+mode = "append"
+[output.columns]
+part = { from = "partition", type = "bigint" }
+off = { from = "offset", type = "bigint" }
+id = { from = "value:/id", type = "bigint" }
+usr = { from = "value:/user", type = "text" }
+amount = { from = "value:/amount", type = "bigint" }
+[[output]]
+table = "latest"
+create = true
+mode = "upsert"
+key = ["usr"]
+[output.columns]
+usr = { from = "value:/user", type = "text" }
+id = { from = "value:/id", type = "bigint" }
+[[output]]
+table = "totals"
+create = true
+mode = "upsert"
+key = ["usr"]
+[output.columns]
+usr = { from = "value:/user", type = "text" }
+total = { from = "value:/amount", type = "bigint", merge = "add" }
+n = { from = "one", type = "bigint", merge = "add" }
+"#;
+
 /// A record: partition, offset, value.
 pub(crate) type Place = (i64, i64, String);
 

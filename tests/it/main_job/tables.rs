@@ -102,7 +102,7 @@ impl Tables {
         match self {
             Self::Postgres(database) => database.execute(sql).await,
             Self::Sqlite(folder) => {
-                let options = SqliteConnectOptions::new().filename(Self::file(folder));
+                let options = SqliteConnectOptions::new().filename(Self::file(folder)).create_if_missing(true);
                 let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
                 sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
                 connection.close().await.unwrap();

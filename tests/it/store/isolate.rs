@@ -283,11 +283,11 @@ impl TransactionCode for Breaks {
 async fn what_user_code_breaks_is_no_record_s_fault(world: World) {
     let (committer, recovered) = start(&world).await;
     let mut batch = whole(&recovered, vec![order(1)]);
-    batch.user_code.push(Box::new(Breaks));
+    batch.user_code.push(std::sync::Arc::new(Breaks));
     let error = refused(committer.commit(batch).await.unwrap());
     assert!(error.kind() == ErrorKind::Transform && !error.is_about_rows(), "{error:?}");
     let mut batch = isolating(&recovered, vec![order(1)]);
-    batch.user_code.push(Box::new(Breaks));
+    batch.user_code.push(std::sync::Arc::new(Breaks));
     let error: Error = refused(committer.commit(batch).await.unwrap());
     assert_eq!(error.kind(), ErrorKind::Transform);
     assert_eq!((letters(&world).await.len(), world.count("orders").await), (0, 0));

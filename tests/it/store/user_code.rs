@@ -85,7 +85,7 @@ async fn run(world: &World, does: Does) -> Option<Error> {
     let (committer, recovered) = world.start(vec![lines()]).await;
     committer.initialize_positions(vec![position(0, 0)]).await.unwrap();
     let mut first = line_batch(&recovered.tables[0], 1, 0, 10);
-    first.user_code.push(Box::new(Code(does)));
+    first.user_code.push(std::sync::Arc::new(Code(does)));
     let outcome = committer.commit(first).await.unwrap();
     if matches!(does, Does::Writes) {
         committed(outcome);

@@ -9,10 +9,13 @@ use std::{
 use futures_util::future::join_all;
 use rdkafka::{
     ClientConfig, ClientContext, Message as _, Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication},
+    admin::{
+        AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+        TopicResult,
+    },
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer as _},
-    error::{KafkaError, RDKafkaErrorCode},
+    error::{KafkaError, KafkaResult, RDKafkaErrorCode},
     message::{DeliveryResult, Header, OwnedHeaders},
     metadata::{MetadataPartition, MetadataTopic},
     producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext},
@@ -28,6 +31,8 @@ use super::{
 
 /// How long a broker may take for anything, on a machine that is busy with other tests.
 pub(super) const LIMIT: Duration = Duration::from_secs(60);
+/// How often the same is asked.
+const ASKED_MAX: usize = 10;
 
 /// A broker: the shared one, or one of the test's own.
 #[derive(Clone)]
@@ -128,8 +133,11 @@ impl Kafka {
     /// away one that a client has learned of, and with it what the client has asked of that.
     async fn known_brokers(&self) -> usize {
         let client = self.client();
-        let known =
-            move || client.create::<BaseConsumer>().unwrap().fetch_metadata(None, LIMIT).unwrap().brokers().len();
+        let known = move || {
+            // A broker that has just come gives parts of an answer.
+            let told = client.create::<BaseConsumer>().unwrap().fetch_metadata(None, LIMIT);
+            told.map_or(0, |metadata| metadata.brokers().len())
+        };
         spawn_blocking(known).await.unwrap()
     }
 
@@ -175,14 +183,16 @@ impl Kafka {
         let replicas = i32::try_from(self.servers.len().max(1)).unwrap();
         let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(replicas));
         let topic = settings.iter().fold(topic, |topic, (key, value)| topic.set(key, value));
-        let done = self.admin().create_topics([&topic], &options()).await.unwrap();
-        done.into_iter().for_each(|topic| drop(topic.unwrap()));
+        let done = asked(async || self.admin().create_topics([&topic], &options()).await).await;
+        // The name is the test's own: who asked twice may hear that the first time was heard.
+        let made = |topic: TopicResult| matches!(topic, Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)));
+        assert!(done.into_iter().all(made));
         self.wait_for_partitions(name, partitions).await;
     }
 
     /// Deletes a topic, and waits until the broker knows it no more.
     pub(crate) async fn delete_topic(&self, name: &str) {
-        let done = self.admin().delete_topics(&[name], &options()).await.unwrap();
+        let done = asked(async || self.admin().delete_topics(&[name], &options()).await).await;
         done.into_iter().for_each(|topic| drop(topic.unwrap()));
         wait_until("the topic is gone", LIMIT, async || self.partitions(name).await == 0).await;
     }
@@ -190,7 +200,7 @@ impl Kafka {
     /// Gives a topic more partitions: `total` in all.
     pub(crate) async fn create_partitions(&self, name: &str, total: i32) {
         let partitions = NewPartitions::new(name, usize::try_from(total).unwrap());
-        let done = self.admin().create_partitions([&partitions], &options()).await.unwrap();
+        let done = asked(async || self.admin().create_partitions([&partitions], &options()).await).await;
         done.into_iter().for_each(|topic| drop(topic.unwrap()));
         self.wait_for_partitions(name, total).await;
     }
@@ -199,7 +209,7 @@ impl Kafka {
     pub(crate) async fn alter_topic(&self, name: &str, settings: &[(&str, &str)]) {
         let config = AlterConfig::new(ResourceSpecifier::Topic(name));
         let config = settings.iter().fold(config, |config, (key, value)| config.set(key, value));
-        let done = self.admin().alter_configs([&config], &options()).await.unwrap();
+        let done = asked(async || self.admin().alter_configs([&config], &options()).await).await;
         done.into_iter().for_each(|topic| drop(topic.unwrap()));
     }
 
@@ -209,7 +219,7 @@ impl Kafka {
         for &(partition, offset) in below {
             list.add_partition_offset(topic, partition, Offset::Offset(offset)).unwrap();
         }
-        let done = self.admin().delete_records(&list, &options()).await.unwrap();
+        let done = asked(async || self.admin().delete_records(&list, &options()).await).await;
         done.elements().iter().for_each(|partition| partition.error().unwrap());
     }
 
@@ -301,6 +311,18 @@ impl Kafka {
     fn admin(&self) -> AdminClient<DefaultClientContext> {
         self.client().create().unwrap()
     }
+}
+
+/// What a broker answers. A client lets go of a broker that the others do not name for a moment, and of what was asked of it:
+/// then it is asked again, by another client.
+async fn asked<T>(ask: impl AsyncFn() -> KafkaResult<T>) -> T {
+    for _ in 0..ASKED_MAX {
+        match ask().await {
+            Err(KafkaError::AdminOp(RDKafkaErrorCode::DestroyBroker)) => {}
+            answer => return answer.unwrap(),
+        }
+    }
+    panic!("a client let go of its broker {ASKED_MAX} times");
 }
 
 fn options() -> AdminOptions {

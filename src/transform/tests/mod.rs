@@ -1,6 +1,13 @@
 //! The operations against Spark's own examples, over records in memory. The ids are those of the behaviour list in
 //! `docs/conformance.md`.
 
+mod actions;
+mod joins;
+mod keyed;
+mod partitions;
+mod properties;
+mod streams;
+
 use std::sync::{
     Arc, Mutex,
     atomic::{AtomicUsize, Ordering},
@@ -42,11 +49,24 @@ pub(super) struct Batch {
 }
 
 pub(super) fn scope(partitions: &[&[&str]]) -> BatchScope {
-    let Batch { task, inputs } = batch(1, 1000, partitions);
-    BatchScope::new(task, Arc::new(LocalRunner::new(2)), inputs)
+    scope_of(&[partitions])
 }
 
 pub(super) fn batch(batch_seq: u64, time_ms: i64, partitions: &[&[&str]]) -> Batch {
+    let input = input(partitions);
+    let batch = BatchInfo { batch_seq, batch_time: BatchTime::from_ms(time_ms), ranges: Arc::clone(&input.ranges) };
+    Batch { task: Task::new(batch), inputs: vec![input] }
+}
+
+/// A batch of several direct streams.
+fn scope_of(inputs: &[&[&[&str]]]) -> BatchScope {
+    let inputs: Vec<Input> = inputs.iter().map(|partitions| input(partitions)).collect();
+    let ranges = inputs.iter().flat_map(|input| input.ranges.to_vec()).collect();
+    let batch = BatchInfo { batch_seq: 1, batch_time: BatchTime::from_ms(1000), ranges };
+    BatchScope::new(Task::new(batch), Arc::new(LocalRunner::new(2)), inputs)
+}
+
+fn input(partitions: &[&[&str]]) -> Input {
     let mut ranges = Vec::new();
     let mut chunks = Vec::new();
     for (partition, values) in (0..).zip(partitions) {
@@ -60,10 +80,7 @@ pub(super) fn batch(batch_seq: u64, time_ms: i64, partitions: &[&[&str]]) -> Bat
         });
         chunks.push(Arc::new(Chunk::Memory(MemoryChunk { topic_partition, records: records.collect() })));
     }
-    let ranges: Arc<[OffsetRange]> = ranges.into();
-    let batch = BatchInfo { batch_seq, batch_time: BatchTime::from_ms(time_ms), ranges: Arc::clone(&ranges) };
-    let inputs = vec![Input { records: Arc::new(MemoryTopic { chunks }), ranges }];
-    Batch { task: Task::new(batch), inputs }
+    Input { records: Arc::new(MemoryTopic { chunks }), ranges: ranges.into() }
 }
 
 fn texts(graph: &Graph) -> DStream<String> {
@@ -74,10 +91,25 @@ fn numbers(graph: &Graph) -> DStream<i64> {
     texts(graph).map(|text| text.parse().unwrap_or_default())
 }
 
+/// What a batch has, in the order of partitions.
+fn collected<T: Send + 'static>(stream: &DStream<T>, scope: &BatchScope) -> Vec<T> {
+    stream.rdd(scope).unwrap().collect().unwrap()
+}
+
 fn sorted<T: Ord + Send + 'static>(stream: &DStream<T>, scope: &BatchScope) -> Vec<T> {
-    let mut items = stream.rdd(scope).unwrap().collect().unwrap();
+    let mut items = collected(stream, scope);
     items.sort_unstable();
     items
+}
+
+/// Words in two partitions, as Spark's suites have them: `[a, a, b]`, `["", ""]`, `[]`.
+fn word_batches() -> [BatchScope; 3] {
+    [scope(&[&["a", "a"], &["b"]]), scope(&[&[""], &[""]]), scope(&[&[], &[]])]
+}
+
+/// A key as the words' streams have it.
+fn key<V>(word: &str, value: V) -> (String, V) {
+    (word.to_owned(), value)
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Each customer's orders and their sum so far, told with every order, and once more when a customer was away for two seconds:
 //! state that is exact across restarts.
 //!
-//!     BOOTSTRAP_SERVERS=localhost:9092 TOPIC=orders cargo run --example running_totals
+//!     BOOTSTRAP_SERVERS=localhost:9092 TOPIC=orders cargo run --example map_with_state_sessions
 //!
 //! An order's key is the customer, its value the amount. It ends when it has read what was in the topic at its start; with
 //! RUN_ON=1 it runs until it is stopped. Kill it at any moment and start it again: the state is committed with each batch's rows and
@@ -32,8 +32,8 @@ async fn main() -> directstream::Result<()> {
     let setting = |name: &str, default: &str| env::var(name).unwrap_or_else(|_| default.to_owned());
     let servers = setting("BOOTSTRAP_SERVERS", "localhost:9092");
     let topic = setting("TOPIC", "orders");
-    let context = StreamingContext::builder("running-totals", BATCH_INTERVAL)
-        .store(&setting("DATABASE_URL", "sqlite:running_totals.db"))?
+    let context = StreamingContext::builder("map-with-state-sessions", BATCH_INTERVAL)
+        .store(&setting("DATABASE_URL", "sqlite:map_with_state_sessions.db"))?
         .until_latest(setting("RUN_ON", "").is_empty())
         .build()?;
 
@@ -53,7 +53,7 @@ async fn main() -> directstream::Result<()> {
         (name.clone(), now.orders, now.total, customer.is_timing_out())
     });
     amounts.map_with_state(totals.timeout(AWAY)).save_to_table(
-        Append::into("running_totals")
+        Append::into("map_with_state_sessions")
             .typed_column("customer", ColumnType::Text)
             .typed_column("orders", ColumnType::BigInt)
             .typed_column("total", ColumnType::BigInt)
@@ -63,6 +63,6 @@ async fn main() -> directstream::Result<()> {
 
     context.start().await?;
     context.await_termination().await?;
-    println!("{} orders read; see the table running_totals", context.reporter().totals().records);
+    println!("{} orders read; see the table map_with_state_sessions", context.reporter().totals().records);
     Ok(())
 }

@@ -1,39 +1,47 @@
-//! `directstream offsets`: committed and latest offsets of a job, and the lag.
+//! `directstream offsets`: committed and latest offsets of a job, and the lag; offsets moved, and written as CSV.
+
+mod csv;
+mod reset;
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{CommandEnd, Console, Table, args::OffsetsShowArgs, job::load_job};
+use super::{
+    CommandEnd, Console, Table,
+    args::{OffsetsExportArgs, OffsetsShowArgs},
+    job::load_job,
+};
 use crate::{
     commit::{ApplicationInfo, Inspector, StoredPosition},
     config::Job,
     error::{Error, Result},
     report::printable,
-    stream::{LatestOffsets, in_time, latest_offsets},
+    stream::{LatestLookup, LatestOffsets, in_time},
     types::{Offset, TopicPartition},
 };
+pub(super) use reset::{reset, set};
 
 /// What `offsets show` tells, in the words of Kafka's own `kafka-consumer-groups`.
 #[derive(Debug, Serialize)]
-struct Shown {
-    group: String,
+pub(super) struct Shown {
+    pub(super) group: String,
     epoch: u64,
     batch_seq: u64,
     /// What Kafka did not tell, and why; null if it told everything.
-    kafka_error: Option<String>,
-    partitions: Vec<Row>,
+    pub(super) kafka_error: Option<String>,
+    pub(super) partitions: Vec<Row>,
 }
 
 #[derive(Debug, Serialize)]
-struct Row {
-    topic: String,
-    partition: i32,
+pub(super) struct Row {
+    pub(super) topic: String,
+    pub(super) partition: i32,
     /// Null: nothing is stored for it yet.
-    current_offset: Option<i64>,
+    pub(super) current_offset: Option<i64>,
     /// Null: Kafka did not tell.
-    log_end_offset: Option<i64>,
-    lag: Option<i64>,
+    pub(super) log_end_offset: Option<i64>,
+    pub(super) lag: Option<i64>,
     /// The owner; null if no process owns the application.
     consumer_id: Option<String>,
     host: Option<String>,
@@ -44,8 +52,8 @@ struct Row {
 pub(super) async fn show(args: OffsetsShowArgs, console: &Console) -> Result<CommandEnd> {
     let job = load_job(&args.job)?;
     let stored = in_time(&job, stored(&job));
-    let latest = latest_offsets(&job.kafka, &job.name, job.stream.start_timeout, console.clock());
-    let (stored, latest) = tokio::join!(stored, latest);
+    let lookup = LatestLookup::new(&job.kafka, &job.name, console.clock())?;
+    let (stored, latest) = tokio::join!(stored, lookup.ask(job.stream.start_timeout));
     let ((application, positions), latest) = (stored?, latest?);
     if let Some(error) = &latest.missing {
         tracing::warn!("{}", error.chain());
@@ -55,13 +63,44 @@ pub(super) async fn show(args: OffsetsShowArgs, console: &Console) -> Result<Com
     Ok(CommandEnd::Done)
 }
 
-async fn stored(job: &Job) -> Result<(ApplicationInfo, Vec<StoredPosition>)> {
+/// What `offsets export` tells in JSON.
+#[derive(Debug, Serialize)]
+struct Exported {
+    topic: String,
+    partition: i32,
+    offset: i64,
+}
+
+/// `offsets export`: the committed offsets as `kafka-consumer-groups` writes and reads them.
+pub(super) async fn export(args: OffsetsExportArgs, console: &Console) -> Result<CommandEnd> {
+    let job = load_job(&args.job)?;
+    let (_, positions) = in_time(&job, stored(&job)).await?;
+    let known = |topic: &String| positions.iter().any(|position| *position.topic_partition.topic == **topic);
+    if let Some(unknown) = args.topics.iter().find(|topic| !known(topic)) {
+        return Err(Error::config(format!("no offset of this topic is stored topic={}", printable(unknown))));
+    }
+    let of_topics = |position: &&StoredPosition| {
+        args.topics.is_empty() || args.topics.iter().any(|topic| *position.topic_partition.topic == **topic)
+    };
+    let rows = positions.iter().filter(of_topics).map(|position| Exported {
+        topic: position.topic_partition.topic.to_string(),
+        partition: position.topic_partition.partition,
+        offset: position.until_offset.get(),
+    });
+    let rows: Vec<Exported> = rows.collect();
+    console.print(&rows, |rows| {
+        csv::write(rows.iter().map(|row| (&*row.topic, row.partition, row.offset)), args.header)
+    })?;
+    Ok(CommandEnd::Done)
+}
+
+pub(super) async fn stored(job: &Job) -> Result<(ApplicationInfo, Vec<StoredPosition>)> {
     let mut store = Inspector::open(&job.store.url, &job.name).await?;
     let application = store.known().await?;
     Ok((application, store.offsets().await?))
 }
 
-fn shown(
+pub(super) fn shown(
     job: &Job,
     topics: &[String],
     application: &ApplicationInfo,
