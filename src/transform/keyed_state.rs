@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
+    failpoint,
     types::{Compute, Flow, SegmentKind, ShuffleStage, StateSegment, Stop, Task},
 };
 
@@ -202,7 +203,8 @@ impl<K: StateKey, S: StateValue> Changes<K, S> {
             (None, None) => return Ok(()),
             (Some(old), Some(new)) => {
                 let (was, is) = &mut self.buffers;
-                (was.clear(), is.clear());
+                was.clear();
+                is.clear();
                 *was = encoded(old, std::mem::take(was))?;
                 *is = encoded(new, std::mem::take(is))?;
                 if was == is {
@@ -242,7 +244,9 @@ impl<K: StateKey, S: StateValue> Partition<K, S> {
 
     /// Batch `batch_seq` begins: what was run of it and after it is no more, and what is older than the batch before stays.
     fn begin(&mut self, batch_seq: u64, timed: bool) {
-        while self.overlays.back().is_some_and(|overlay| overlay.batch_seq >= batch_seq) {
+        let dropped =
+            |overlay: &Overlay<K, S>| overlay.batch_seq >= batch_seq && !failpoint::mutant("dropped_state_stays");
+        while self.overlays.back().is_some_and(dropped) {
             self.overlays.pop_back();
         }
         while self.overlays.front().is_some_and(|overlay| overlay.batch_seq + 1 < batch_seq) {
@@ -294,6 +298,9 @@ impl<K: StateKey, S: StateValue> Partition<K, S> {
     }
 }
 
+/// A batch's pairs of one partition: a list per task that found some.
+type Scattered<K, V> = Vec<Vec<(K, V)>>;
+
 /// The state of one operator.
 pub(super) struct KeyedState<K, S> {
     operator: u32,
@@ -326,7 +333,7 @@ impl<K: StateKey, S: StateValue> KeyedState<K, S> {
     }
 
     /// The pairs of a batch by the partition of their key; in each a list per task that found them.
-    fn scattered<V: Send + 'static>(rdd: &Rdd<(K, V)>) -> Result<Vec<Vec<Vec<(K, V)>>>> {
+    fn scattered<V: Send + 'static>(rdd: &Rdd<(K, V)>) -> Result<Vec<Scattered<K, V>>> {
         let lists = || (0..PARTITIONS).map(|_| Vec::new()).collect::<Vec<_>>();
         let tasks = rdd.run(
             |_| lists(),
@@ -335,7 +342,7 @@ impl<K: StateKey, S: StateValue> KeyedState<K, S> {
                 ControlFlow::Continue(())
             },
         )?;
-        let mut partitions: Vec<Vec<Vec<(K, V)>>> = (0..PARTITIONS).map(|_| Vec::new()).collect();
+        let mut partitions: Vec<Scattered<K, V>> = (0..PARTITIONS).map(|_| Vec::new()).collect();
         for lists in tasks {
             partitions.iter_mut().zip(lists).for_each(|(partition, list)| partition.push(list));
         }
@@ -348,7 +355,7 @@ impl<K: StateKey, S: StateValue> KeyedState<K, S> {
         &self,
         scope: &BatchScope,
         pairs: Option<&Rdd<(K, V)>>,
-        work: impl Fn(&View<'_, K, S>, &mut Changes<K, S>, Vec<Vec<(K, V)>>, Vec<K>) -> Result<O> + Sync,
+        work: impl Fn(&View<'_, K, S>, &mut Changes<K, S>, Scattered<K, V>, Vec<K>) -> Result<O> + Sync,
     ) -> Result<(Vec<O>, Vec<StateSegment>)> {
         let (batch_seq, now) = (scope.batch().batch_seq, scope.batch().batch_time.as_ms());
         let last = batch_seq.saturating_sub(1);
@@ -457,8 +464,7 @@ impl<K: StateKey, S: StateValue> KeyedState<K, S> {
             stored = stored.with(segment);
         }
         let timed = self.timeout_ms.is_some();
-        let (own, strays): (Vec<_>, Vec<_>) =
-            restored.into_iter().partition(|(key, _)| partition_of(key) == mine);
+        let (own, strays): (Vec<_>, Vec<_>) = restored.into_iter().partition(|(key, _)| partition_of(key) == mine);
         // Keys whose hash is another one now, as with another version of it: all partitions are written anew.
         let moved = !strays.is_empty();
         {

@@ -31,9 +31,9 @@ async fn up_down_and_up_again(world: World) {
     committer.stop().await;
     assert!(migration_status(&url).await.unwrap().iter().all(|migration| migration.applied));
     assert!(migrate_up(&url).await.unwrap().is_empty());
-    assert_eq!(migrate_down(&url, 1).await.unwrap(), [5, 4, 3, 2]);
+    assert_eq!(migrate_down(&url, 1).await.unwrap(), [6, 5, 4, 3, 2]);
     assert_eq!(migrate_down(&url, 0).await.unwrap(), [1]);
-    assert_eq!(migrate_up(&url).await.unwrap(), [1, 2, 3, 4, 5]);
+    assert_eq!(migrate_up(&url).await.unwrap(), [1, 2, 3, 4, 5, 6]);
     assert_eq!(world.count(&world.own("applications")).await, 0);
 }
 
@@ -44,7 +44,7 @@ async fn a_newer_schema_is_refused_with_both_versions(world: World) {
     world.execute(&sql).await;
     let error = world.try_start(world.settings()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
-    assert!(error.to_string().contains("schema=99 program=5"), "{error}");
+    assert!(error.to_string().contains("schema=99 program=6"), "{error}");
     let url = world.url().parse().unwrap();
     assert_eq!(migrate_down(&url, 0).await.unwrap_err().kind(), ErrorKind::Config);
 }
@@ -65,7 +65,7 @@ async fn processes_that_start_together_migrate_once(world: World) {
     };
     let started = tokio::join!(start(1), start(2), start(3));
     assert!(started.0.is_ok() && started.1.is_ok() && started.2.is_ok(), "{started:?}");
-    assert_eq!(world.count(&world.own("migrations")).await, 5);
+    assert_eq!(world.count(&world.own("migrations")).await, 6);
 }
 
 async fn tables_stay_while_a_live_process_owns_an_application(world: World) {
