@@ -1,13 +1,13 @@
 //! The one error type: what failed, where, and what an operator should do about it.
 
-use std::{error::Error as StdError, fmt};
+use std::{error::Error as StdError, fmt, sync::Arc};
 
 use crate::types::{OffsetRange, TopicPartition};
 
 /// A result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-type Source = Box<dyn StdError + Send + Sync>;
+type Source = Arc<dyn StdError + Send + Sync>;
 
 /// What kind of failure it is. Each kind tells the operator what to do; [`exit_code`](Self::exit_code) is what the
 /// program ends with.
@@ -99,10 +99,12 @@ impl fmt::Display for Stage {
 ///
 /// `Display` prints the one line; the chain of causes is printed by whoever reports it (see [`Error::chain`]).
 /// Messages hold no payload and no secret.
+#[derive(Clone)]
 pub struct Error {
     inner: Box<Inner>,
 }
 
+#[derive(Clone)]
 struct Inner {
     kind: ErrorKind,
     stage: Option<Stage>,
@@ -196,8 +198,8 @@ impl Error {
 
     /// Keeps the cause.
     #[must_use]
-    pub fn caused_by(mut self, source: impl Into<Source>) -> Self {
-        self.inner.source = Some(source.into());
+    pub fn caused_by(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.inner.source = Some(Arc::from(source.into()));
         self
     }
 

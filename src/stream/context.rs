@@ -5,11 +5,12 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::sync::watch;
 
 use super::{
     DirectStream,
     driver::{Driver, End, STOP_STORE},
+    life::{Life, StreamingContextState, Termination},
     start,
 };
 use crate::{
@@ -22,15 +23,6 @@ use crate::{
     transform::{DStream, DirectKafkaInputDStream, Graph, LocalRunner, Rdd, Runner},
     types::BatchTime,
 };
-
-/// Why a stream ended without an error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Termination {
-    /// It was stopped.
-    Stopped,
-    /// The offsets that were latest at start are committed.
-    ReachedLatest,
-}
 
 /// What a stream is started with.
 pub(super) struct Parts {
@@ -199,18 +191,9 @@ impl StreamingContextBuilder {
             graph,
             kafka: Mutex::new(None),
             stop,
-            life: tokio::sync::Mutex::new(Life::NotStarted),
+            life: Arc::new(Life::new()),
         })
     }
-}
-
-/// Where a stream is in its life.
-#[derive(Debug)]
-enum Life {
-    NotStarted,
-    Running(JoinHandle<Result<Termination>>),
-    /// Its end was told to whoever waited first.
-    Ended,
 }
 
 /// The owner of one stream: what to read, what to do with it, and its life.
@@ -247,7 +230,7 @@ pub struct StreamingContext {
     graph: Graph,
     kafka: Mutex<Option<KafkaConfig>>,
     stop: watch::Sender<bool>,
-    life: tokio::sync::Mutex<Life>,
+    life: Arc<Life>,
 }
 
 impl StreamingContext {
@@ -270,8 +253,9 @@ impl StreamingContext {
     /// Says what is read. One direct stream per context so far; it may read many topics.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a second one.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a second one, and once the context was started or stopped.
     pub fn direct_stream(&self, stream: DirectStream) -> Result<DirectKafkaInputDStream> {
+        self.graph.check_open()?;
         let mut kafka = self.kafka.lock().unwrap_or_else(PoisonError::into_inner);
         if kafka.is_some() {
             return Err(Error::config("a context has one direct stream so far: give it all the topics"));
@@ -324,17 +308,40 @@ impl StreamingContext {
         &self.reporter
     }
 
-    /// Starts: servers must answer, the application becomes ours, and batches run in the background from then on.
+    /// Where it is in its life. Spark: `getState`.
+    #[must_use]
+    pub fn state(&self) -> StreamingContextState {
+        self.life.state()
+    }
+
+    /// Starts: servers must answer, the application becomes ours, and batches run in the background from then on. A second
+    /// call changes nothing, and a warning is logged.
     ///
     /// # Errors
-    /// Whatever the first minute finds wrong: see [`ErrorKind`](crate::ErrorKind).
+    /// Whatever the first minute finds wrong: see [`ErrorKind`](crate::ErrorKind); the context is stopped then.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if it has been stopped.
     pub async fn start(&self) -> Result<()> {
         // A program that a test starts takes its faults from its environment, whichever program it is.
         failpoint::arm();
-        let mut life = self.life.lock().await;
-        if !matches!(*life, Life::NotStarted) {
-            return Err(Error::config("the context was started already"));
+        match self.life.begin() {
+            StreamingContextState::Initialized => {}
+            StreamingContextState::Active => {
+                tracing::warn!("the context was started already");
+                return Ok(());
+            }
+            StreamingContextState::Stopped => {
+                return Err(Error::config("the context has been stopped already: build another one"));
+            }
         }
+        self.graph.close();
+        let started = self.start_driver().await;
+        if let Err(error) = &started {
+            self.life.end(Err(error.clone()));
+        }
+        started
+    }
+
+    async fn start_driver(&self) -> Result<()> {
         let parts = self.parts()?;
         let server = match self.report.listen {
             Some(address) => serve(&address.to_string(), self.reporter.clone()).await?,
@@ -346,7 +353,7 @@ impl StreamingContext {
             Err(error) if *stop.borrow() => {
                 tracing::info!("stopped while starting: {error}");
                 self.reporter.stopped(None);
-                *life = Life::Running(tokio::spawn(async { Ok(Termination::Stopped) }));
+                self.life.end(Ok(Termination::Stopped));
                 return Ok(());
             }
             Err(error) => {
@@ -357,7 +364,7 @@ impl StreamingContext {
             }
         };
         let reporter = self.reporter.clone();
-        *life = Life::Running(tokio::spawn(async move {
+        let driver = tokio::spawn(async move {
             let Started { driver, committer } = started;
             let ended = driver.run(stop).await;
             // Given up in good order, so that a successor starts at once; a fenced process has nothing to give up.
@@ -371,7 +378,12 @@ impl StreamingContext {
                 End::Stopped => Termination::Stopped,
                 End::ReachedLatest => Termination::ReachedLatest,
             })
-        }));
+        });
+        let life = Arc::clone(&self.life);
+        tokio::spawn(async move {
+            let failed = |error| Err(Error::internal("the driver's task failed").caused_by(error));
+            life.end(driver.await.unwrap_or_else(failed));
+        });
         Ok(())
     }
 
@@ -395,24 +407,40 @@ impl StreamingContext {
     }
 
     /// Asks the stream to stop: the batch in hand is finished, or abandoned whole if that takes too long.
-    /// Returns at once.
+    /// Returns at once; any number of times, and before the start as well, which is refused from then on.
+    ///
+    /// Spark has an immediate stop and a graceful one, which first works off what its receivers hold. Here nothing is held that
+    /// is not still in Kafka, so this one is both.
     pub fn stop(&self) {
         self.stop.send_replace(true);
+        self.graph.close();
+        self.life.stop();
     }
 
-    /// Waits for the end of the stream.
+    /// Waits for the end of the stream; at once if it has ended. Anybody may wait, and is told the same.
     ///
     /// # Errors
     /// What ended it: see [`ErrorKind`](crate::ErrorKind). [`ErrorKind::Config`](crate::ErrorKind::Config) if it was not
-    /// started, or if its end was told before.
+    /// started.
     pub async fn await_termination(&self) -> Result<Termination> {
-        let mut life = self.life.lock().await;
-        let ended = match &mut *life {
-            Life::Running(task) => task.await,
-            Life::NotStarted => return Err(Error::config("the context was not started")),
-            Life::Ended => return Err(Error::config("the stream has ended, and its end was told already")),
-        };
-        *life = Life::Ended;
-        ended.map_err(|error| Error::internal("the driver's task failed").caused_by(error))?
+        self.life.ended().await
+    }
+
+    /// Waits for the end of the stream, for `timeout` at most; `None` if it goes on. Spark: `awaitTerminationOrTimeout`.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # async fn example(context: &directstream::stream::StreamingContext) -> directstream::Result<()> {
+    /// while context.await_termination_or_timeout(Duration::from_secs(10)).await?.is_none() {
+    ///     println!("{} records so far", context.reporter().totals().records);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`await_termination`](Self::await_termination).
+    pub async fn await_termination_or_timeout(&self, timeout: Duration) -> Result<Option<Termination>> {
+        self.life.ended_within(timeout).await
     }
 }

@@ -23,6 +23,7 @@ mod in_hand;
 mod inquiry;
 mod job;
 mod latest;
+mod life;
 mod measured;
 mod pending;
 mod place;
@@ -39,11 +40,12 @@ async fn asked_to_stop(stop: &mut tokio::sync::watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-pub use context::{StreamingContext, StreamingContextBuilder, Termination};
+pub use context::{StreamingContext, StreamingContextBuilder};
 pub use create_rdd::create_rdd;
 pub use direct_stream::DirectStream;
 pub use job::context_of;
 pub(crate) use job::in_time;
 pub use latest::{LatestLookup, LatestOffsets};
+pub use life::{StreamingContextState, Termination};
 pub use reset::{PlannedReset, TopicScope, plan_reset};
 pub use verify::{FINDINGS_MAX, Finding, Verification, verify};

@@ -31,6 +31,8 @@ struct Inner {
     interval_ms: i64,
     /// The first thing that is wrong with it.
     fault: Option<String>,
+    /// Whether it runs, or never will: outputs come before.
+    closed: bool,
 }
 
 /// An output operation of the job.
@@ -233,7 +235,25 @@ impl Graph {
         operators.collect::<Vec<_>>().join("; ")
     }
 
+    /// Nothing that is added from now on is run.
+    pub(crate) fn close(&self) {
+        self.with(|inner| inner.closed = true);
+    }
+
+    /// Whether streams and outputs can still be added.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the context was started or stopped.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        let text = "the context was started or stopped: streams and outputs are added before its start";
+        self.with(|inner| if inner.closed { Err(Error::config(text)) } else { Ok(()) })
+    }
+
     pub(crate) fn add_output(&self, output: Output) {
+        if let Err(error) = self.check_open() {
+            // It would be silently left out by whoever started meanwhile.
+            tracing::error!("{error} output={output:?}");
+        }
         self.with(|inner| inner.outputs.push(output));
     }
 

@@ -251,9 +251,10 @@ impl<T: TableRow + Send + 'static> DStream<T> {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the table's description contradicts itself.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the table's description contradicts itself, or the context was started or stopped.
     pub fn save_to_table(&self, table: impl IntoTable) -> Result<()> {
         let output = SaveToTable { stream: self.used(), tables: [table.into_table()?] };
+        self.graph().check_open()?;
         self.graph().add_output(Output::Transactional(Arc::new(output)));
         Ok(())
     }

@@ -7,6 +7,7 @@ mod deadline;
 mod demo;
 pub(crate) mod job;
 mod large;
+mod lifecycle;
 mod losses;
 mod moved_offsets;
 mod partitions;

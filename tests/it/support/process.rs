@@ -13,11 +13,12 @@ use super::{unique, wait_for, wait_until_stopped};
 /// Enough for the end of anything, on a machine that is busy with other tests.
 const ENDED_WITHIN: Duration = Duration::from_secs(90);
 
-/// The program, with nothing of this machine's settings in its environment.
+/// The program, with nothing of this machine's settings in its environment but the defect that the tests are to find.
 pub(crate) fn directstream(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_directstream"));
     for (name, _) in std::env::vars() {
-        if name.starts_with("DIRECTSTREAM") || ["RUST_LOG", "RUST_BACKTRACE", "NO_COLOR", "COLUMNS"].contains(&&*name) {
+        let ours = name.starts_with("DIRECTSTREAM") && name != "DIRECTSTREAM_MUTANT";
+        if ours || ["RUST_LOG", "RUST_BACKTRACE", "NO_COLOR", "COLUMNS"].contains(&&*name) {
             command.env_remove(name);
         }
     }

@@ -1,0 +1,180 @@
+//! A context from its making to its end: Spark's states, and what may be done in each of them.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use directstream::{
+    Error, ErrorKind, Stage,
+    stream::{DirectStream, StreamingContext, StreamingContextState, Termination},
+    transform::{Append, DirectKafkaInputDStream},
+    types::ColumnType,
+};
+
+use super::tables::Tables;
+use crate::support::{Kafka, record, shared_kafka, wait_until};
+
+const INTERVAL: Duration = Duration::from_millis(50);
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A job that writes each record's offset.
+async fn job(
+    kafka: &Kafka,
+    tables: &Tables,
+    topic: &str,
+    until_latest: bool,
+) -> (StreamingContext, DirectKafkaInputDStream) {
+    let context = StreamingContext::builder("life", INTERVAL)
+        .store(&tables.url())
+        .unwrap()
+        .until_latest(until_latest)
+        .build()
+        .unwrap();
+    let stream = context.direct_stream(DirectStream::topics([topic]).bootstrap_servers(kafka.brokers())).unwrap();
+    stream.map(|record| (record.offset().get(),)).save_to_table(offsets()).unwrap();
+    (context, stream)
+}
+
+fn offsets() -> Append {
+    Append::into("offs").typed_column("off", ColumnType::BigInt).create()
+}
+
+async fn topic(kafka: &Kafka, records: usize) -> String {
+    let topic = kafka.topic(1).await;
+    kafka.produce(&topic, (0..records).map(|n| record(n.to_string())).collect()).await;
+    topic
+}
+
+fn kind(error: &Error) -> (ErrorKind, String) {
+    (error.kind(), error.to_string())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lc_01_02_12_13_a_context_is_initialized_active_and_stopped() {
+    let (kafka, tables) = (shared_kafka().await, Tables::sqlite());
+    let topic = topic(&kafka, 10).await;
+    let (context, stream) = job(&kafka, &tables, &topic, false).await;
+    assert_eq!(context.state(), StreamingContextState::Initialized);
+    let (error, text) = kind(&context.await_termination().await.unwrap_err());
+    assert!(error == ErrorKind::Config && text.contains("was not started"), "{text}");
+    context.start().await.unwrap();
+    assert_eq!(context.state(), StreamingContextState::Active);
+    // LC-02: a second start changes nothing.
+    context.start().await.unwrap();
+    assert_eq!(context.state(), StreamingContextState::Active);
+    // LC-07: what is added now would not be run.
+    let later = stream.map(|record| (record.offset().get(),)).save_to_table(offsets()).unwrap_err();
+    assert!(later.to_string().contains("started"), "{later}");
+    let another = context.direct_stream(DirectStream::topics(["other"])).unwrap_err();
+    assert!(another.to_string().contains("started"), "{another}");
+    // LC-13: for so long and no longer.
+    assert_eq!(context.await_termination_or_timeout(Duration::from_millis(300)).await.unwrap(), None);
+    wait_until("all is committed", LIMIT, async || tables.committed().await == Some(10)).await;
+    // LC-12: whoever waits is told, and at once after the end.
+    let waits = async || context.await_termination().await.unwrap();
+    let stops = async {
+        context.stop();
+        context.stop();
+        waits().await
+    };
+    let (one, other, third) = tokio::join!(waits(), waits(), stops);
+    assert_eq!([one, other, third], [Termination::Stopped; 3]);
+    assert_eq!(context.await_termination().await.unwrap(), Termination::Stopped);
+    let within = context.await_termination_or_timeout(Duration::ZERO).await.unwrap();
+    assert_eq!((within, context.state()), (Some(Termination::Stopped), StreamingContextState::Stopped));
+    // LC-04: it does not start again.
+    let (error, text) = kind(&context.start().await.unwrap_err());
+    assert!(error == ErrorKind::Config && text.contains("already"), "{text}");
+    assert_eq!(context.state(), StreamingContextState::Stopped);
+    assert_eq!(tables.count("offs").await, 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lc_03_a_stop_before_the_start_is_no_error_and_the_end() {
+    let (kafka, tables) = (shared_kafka().await, Tables::sqlite());
+    let topic = topic(&kafka, 1).await;
+    let (context, stream) = job(&kafka, &tables, &topic, true).await;
+    context.stop();
+    context.stop();
+    assert_eq!(context.state(), StreamingContextState::Stopped);
+    assert_eq!(context.await_termination().await.unwrap(), Termination::Stopped);
+    let later = stream.map(|record| (record.offset().get(),)).save_to_table(offsets()).unwrap_err();
+    assert!(later.to_string().contains("stopped"), "{later}");
+    assert_eq!(kind(&context.start().await.unwrap_err()).0, ErrorKind::Config);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lc_05_and_08_what_a_context_lacks_is_told_by_its_start() {
+    let (kafka, tables) = (shared_kafka().await, Tables::sqlite());
+    let build = || StreamingContext::builder("life", INTERVAL).store(&tables.url()).unwrap().build().unwrap();
+    let nothing_read = build();
+    let (_, text) = kind(&nothing_read.start().await.unwrap_err());
+    assert!(text.contains("no direct stream"), "{text}");
+    assert_eq!(nothing_read.state(), StreamingContextState::Stopped);
+    // LC-14: whoever waits is told what the start was.
+    assert_eq!(kind(&nothing_read.await_termination().await.unwrap_err()).1, text);
+    let nothing_done = build();
+    let servers = kafka.brokers();
+    let stream = nothing_done.direct_stream(DirectStream::topics(["any"]).bootstrap_servers(servers)).unwrap();
+    let _ = stream.map(|record| record.partition());
+    let (_, text) = kind(&nothing_done.start().await.unwrap_err());
+    assert!(text.contains("no output operation"), "{text}");
+    // No store is the counterpart of no checkpoint directory.
+    let (_, text) = kind(&StreamingContext::builder("life", INTERVAL).build().unwrap_err());
+    assert!(text.contains("needs a store"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lc_14_an_error_of_user_code_reaches_every_waiter_with_its_place() {
+    let (kafka, tables) = (shared_kafka().await, Tables::sqlite());
+    let topic = topic(&kafka, 10).await;
+    let context = StreamingContext::builder("life", INTERVAL).store(&tables.url()).unwrap().build().unwrap();
+    let stream = context.direct_stream(DirectStream::topics([&*topic]).bootstrap_servers(kafka.brokers())).unwrap();
+    stream
+        .try_map(|record| match record.offset().get() {
+            7 => Err(Error::transform("the seventh is not wanted")),
+            offset => Ok((offset,)),
+        })
+        .save_to_table(offsets())
+        .unwrap();
+    context.start().await.unwrap();
+    let waits = async || context.await_termination().await.unwrap_err();
+    let (one, other) = tokio::join!(waits(), waits());
+    for error in [one, other, waits().await] {
+        assert_eq!((error.kind(), error.stage()), (ErrorKind::Transform, Some(Stage::Transform)), "{error:?}");
+        assert!(error.chain().contains("the seventh is not wanted"), "{}", error.chain());
+    }
+    assert_eq!(tables.count("offs").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lc_17_to_20_a_stop_right_after_the_start_returns_and_what_was_begun_is_whole() {
+    let (kafka, tables) = (shared_kafka().await, Tables::sqlite());
+    let topic = topic(&kafka, 500).await;
+    for round in 0..4 {
+        let (context, _) = job(&kafka, &tables, &topic, round == 3).await;
+        context.start().await.unwrap();
+        if round < 3 {
+            context.stop();
+        }
+        let ended = tokio::time::timeout(LIMIT, context.await_termination()).await.unwrap().unwrap();
+        assert_eq!(ended, if round < 3 { Termination::Stopped } else { Termination::ReachedLatest });
+        let (rows, committed) = (tables.count("offs").await, tables.committed().await);
+        assert_eq!(Some(rows), committed, "round {round}");
+    }
+    assert_eq!(tables.count("offs").await, 500);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lc_27_a_stream_that_no_output_uses_does_no_harm() {
+    let (kafka, tables) = (shared_kafka().await, Tables::sqlite());
+    let topic = topic(&kafka, 10).await;
+    let (context, stream) = job(&kafka, &tables, &topic, true).await;
+    let asked = Arc::new(Mutex::new(0));
+    let count = Arc::clone(&asked);
+    let _ = stream.map(move |_| *count.lock().unwrap_or_else(PoisonError::into_inner) += 1);
+    context.start().await.unwrap();
+    assert_eq!(context.await_termination().await.unwrap(), Termination::ReachedLatest);
+    assert_eq!((tables.count("offs").await, *asked.lock().unwrap()), (10, 0));
+}
