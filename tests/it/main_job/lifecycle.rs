@@ -19,12 +19,7 @@ const INTERVAL: Duration = Duration::from_millis(50);
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// A job that writes each record's offset.
-async fn job(
-    kafka: &Kafka,
-    tables: &Tables,
-    topic: &str,
-    until_latest: bool,
-) -> (StreamingContext, DirectKafkaInputDStream) {
+fn job(kafka: &Kafka, tables: &Tables, topic: &str, until_latest: bool) -> (StreamingContext, DirectKafkaInputDStream) {
     let context = StreamingContext::builder("life", INTERVAL)
         .store(&tables.url())
         .unwrap()
@@ -54,7 +49,7 @@ fn kind(error: &Error) -> (ErrorKind, String) {
 async fn lc_01_02_12_13_a_context_is_initialized_active_and_stopped() {
     let (kafka, tables) = (shared_kafka().await, Tables::sqlite());
     let topic = topic(&kafka, 10).await;
-    let (context, stream) = job(&kafka, &tables, &topic, false).await;
+    let (context, stream) = job(&kafka, &tables, &topic, false);
     assert_eq!(context.state(), StreamingContextState::Initialized);
     let (error, text) = kind(&context.await_termination().await.unwrap_err());
     assert!(error == ErrorKind::Config && text.contains("was not started"), "{text}");
@@ -94,7 +89,7 @@ async fn lc_01_02_12_13_a_context_is_initialized_active_and_stopped() {
 async fn lc_03_a_stop_before_the_start_is_no_error_and_the_end() {
     let (kafka, tables) = (shared_kafka().await, Tables::sqlite());
     let topic = topic(&kafka, 1).await;
-    let (context, stream) = job(&kafka, &tables, &topic, true).await;
+    let (context, stream) = job(&kafka, &tables, &topic, true);
     context.stop();
     context.stop();
     assert_eq!(context.state(), StreamingContextState::Stopped);
@@ -153,7 +148,7 @@ async fn lc_17_to_20_a_stop_right_after_the_start_returns_and_what_was_begun_is_
     let (kafka, tables) = (shared_kafka().await, Tables::sqlite());
     let topic = topic(&kafka, 500).await;
     for round in 0..4 {
-        let (context, _) = job(&kafka, &tables, &topic, round == 3).await;
+        let (context, _) = job(&kafka, &tables, &topic, round == 3);
         context.start().await.unwrap();
         if round < 3 {
             context.stop();
@@ -170,7 +165,7 @@ async fn lc_17_to_20_a_stop_right_after_the_start_returns_and_what_was_begun_is_
 async fn lc_27_a_stream_that_no_output_uses_does_no_harm() {
     let (kafka, tables) = (shared_kafka().await, Tables::sqlite());
     let topic = topic(&kafka, 10).await;
-    let (context, stream) = job(&kafka, &tables, &topic, true).await;
+    let (context, stream) = job(&kafka, &tables, &topic, true);
     let asked = Arc::new(Mutex::new(0));
     let count = Arc::clone(&asked);
     let _ = stream.map(move |_| *count.lock().unwrap_or_else(PoisonError::into_inner) += 1);

@@ -4,6 +4,7 @@
 //! clean.
 
 mod code;
+mod conformance;
 mod rules;
 
 use std::{
@@ -79,4 +80,10 @@ fn no_banned_word_is_used() {
 #[test]
 fn decisions_are_numbered() {
     assert_clean(&decision_names(&files("docs/decisions")));
+}
+
+#[test]
+fn the_conformance_page_leaves_nothing_out() {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/conformance.md")).unwrap();
+    assert_clean(&conformance::conformance(&page, &rust_files(&["src", "tests"])));
 }
