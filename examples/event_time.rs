@@ -56,18 +56,21 @@ async fn main() -> directstream::Result<()> {
             .create(),
     )?;
     // The same as they grow.
-    minutes.updates().map(|(minute, customer, (orders, total))| (minute.start_ms, customer, orders, total)).save_to_table(
-        Upsert::into("minutes_so_far")
-            .key("minute_ms")
-            .of_type(ColumnType::BigInt)
-            .key("customer")
-            .of_type(ColumnType::Text)
-            .last("orders")
-            .of_type(ColumnType::BigInt)
-            .last("total")
-            .of_type(ColumnType::BigInt)
-            .create(),
-    )?;
+    minutes
+        .updates()
+        .map(|(minute, customer, (orders, total))| (minute.start_ms, customer, orders, total))
+        .save_to_table(
+            Upsert::into("minutes_so_far")
+                .key("minute_ms")
+                .of_type(ColumnType::BigInt)
+                .key("customer")
+                .of_type(ColumnType::Text)
+                .last("orders")
+                .of_type(ColumnType::BigInt)
+                .last("total")
+                .of_type(ColumnType::BigInt)
+                .create(),
+        )?;
     minutes.late().save_as_dead_letters("minutes");
 
     context.start().await?;

@@ -304,7 +304,10 @@ fn a_stored_watermark_that_is_not_whole_is_refused() {
         table.commit(run_parts(&first, seq, &[&["a 1000 1"]]).1);
     }
     let stored = table.stored[&16].clone();
-    assert_eq!(stored.iter().map(|segment| (segment.batch_seq, segment.kind)).collect::<Vec<_>>(), [(3, SegmentKind::Base)]);
+    assert_eq!(
+        stored.iter().map(|segment| (segment.batch_seq, segment.kind)).collect::<Vec<_>>(),
+        [(3, SegmentKind::Base)]
+    );
     let damages: [&dyn Fn(&mut Vec<StateSegment>); 4] = [
         &|segments| segments.clear(),
         &|segments| segments[0].batch_seq = 2,
@@ -342,8 +345,7 @@ fn a_late_record_becomes_a_dead_letter_with_all_that_it_has() {
         let records = (0..).zip(timestamps).map(record).collect();
         let chunk = Arc::new(Chunk::Memory(MemoryChunk { topic_partition, records }));
         let ranges: Arc<[_]> = Arc::new([]);
-        let info =
-            BatchInfo { batch_seq: seq, batch_time: BatchTime::from_ms(1000), ranges: Arc::clone(&ranges) };
+        let info = BatchInfo { batch_seq: seq, batch_time: BatchTime::from_ms(1000), ranges: Arc::clone(&ranges) };
         let records = super::Rdd::parallelize(chunk.records().collect::<Vec<_>>(), 2);
         let input = Input { records: Arc::clone(records.compute()), ranges };
         let scope = BatchScope::on_grid(Task::new(info), Arc::new(LocalRunner::new(2)), vec![input], 0);
@@ -392,7 +394,8 @@ impl Model {
                 continue;
             };
             highest = highest.max(Some(time));
-            let of = (time - length + 1..=time).filter(|start| start.rem_euclid(slide) == 0 && !over(*start, watermark));
+            let of =
+                (time - length + 1..=time).filter(|start| start.rem_euclid(slide) == 0 && !over(*start, watermark));
             let of: Vec<i64> = of.collect();
             if of.is_empty() {
                 late.push((event.clone(), watermark));
@@ -416,7 +419,8 @@ impl Model {
 
 fn any_events() -> impl Strategy<Value = Vec<Event>> {
     let time = prop_oneof![9 => (-60_i64..300).prop_map(Some), 1 => Just(None)];
-    let event = (time, 0_u8..4, 0_i64..100).prop_map(|(time, key, value)| Event { time, key: format!("k{key}"), value });
+    let event =
+        (time, 0_u8..4, 0_i64..100).prop_map(|(time, key, value)| Event { time, key: format!("k{key}"), value });
     proptest::collection::vec(event, 0..8)
 }
 

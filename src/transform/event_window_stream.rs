@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{DStream, Element, EventWindow, Graph, Late, Rdd, dstream::Nature};
-use crate::error::{Error, Result};
+use crate::error::Error;
 
 /// Elements by partition, shared with the RDDs that are made of them.
 pub(super) type Shared<T> = Arc<Vec<Vec<T>>>;

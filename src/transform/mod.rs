@@ -103,5 +103,5 @@ pub(crate) use runner::{panic_text, panicked};
 pub use save_to_table::{Append, IntoTable, TableRow, Upsert};
 pub use scope::{BatchScope, Input};
 pub use to_tables::RecordsToTables;
-pub use with_watermark::EventTimeDStream;
 pub(crate) use to_tables::{headers_json, records_again};
+pub use with_watermark::EventTimeDStream;
