@@ -154,8 +154,7 @@ fn refuse_tables_without_a_database(parts: &Parts) -> Result<()> {
     let folder = parts.store.url.kind() == config::StoreKind::Checkpoint;
     if folder && !parts.graph.states().is_empty() {
         return Err(Error::config(
-            "a checkpoint folder keeps no state of update_state_by_key, map_with_state and windows over event time yet: use a \
-             postgres: or sqlite: store",
+            "a checkpoint folder keeps no state of update_state_by_key and map_with_state yet: use a postgres: or sqlite: store",
         ));
     }
     let outputs = parts.graph.outputs();

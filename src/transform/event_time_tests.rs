@@ -308,11 +308,11 @@ fn a_stored_watermark_that_is_not_whole_is_refused() {
         stored.iter().map(|segment| (segment.batch_seq, segment.kind)).collect::<Vec<_>>(),
         [(3, SegmentKind::Base)]
     );
-    let damages: [&dyn Fn(&mut Vec<StateSegment>); 4] = [
-        &|segments| segments.clear(),
-        &|segments| segments[0].batch_seq = 2,
-        &|segments| segments[0].data[10] ^= 1,
-        &|segments| segments[0].kind = SegmentKind::Delta,
+    let damages: [fn(&mut Vec<StateSegment>); 4] = [
+        Vec::clear,
+        |segments| segments[0].batch_seq = 2,
+        |segments| segments[0].data[10] ^= 1,
+        |segments| segments[0].kind = SegmentKind::Delta,
     ];
     for damage in damages {
         let again = graph();

@@ -207,7 +207,8 @@ impl<K: StateKey, S: StateValue> Changes<K, S> {
             (None, None) => return Ok(()),
             (Some(old), Some(new)) => {
                 let (was, is) = &mut self.buffers;
-                (was.clear(), is.clear());
+                was.clear();
+                is.clear();
                 *was = encoded(old, std::mem::take(was))?;
                 *is = encoded(new, std::mem::take(is))?;
                 if was == is {
@@ -299,6 +300,9 @@ impl<K: StateKey, S: StateValue> Partition<K, S> {
     }
 }
 
+/// A batch's pairs of one partition: a list per task that found some.
+type Scattered<K, V> = Vec<Vec<(K, V)>>;
+
 /// The state of one operator.
 pub(super) struct KeyedState<K, S> {
     operator: u32,
@@ -331,7 +335,7 @@ impl<K: StateKey, S: StateValue> KeyedState<K, S> {
     }
 
     /// The pairs of a batch by the partition of their key; in each a list per task that found them.
-    fn scattered<V: Send + 'static>(rdd: &Rdd<(K, V)>) -> Result<Vec<Vec<Vec<(K, V)>>>> {
+    fn scattered<V: Send + 'static>(rdd: &Rdd<(K, V)>) -> Result<Vec<Scattered<K, V>>> {
         let lists = || (0..PARTITIONS).map(|_| Vec::new()).collect::<Vec<_>>();
         let tasks = rdd.run(
             |_| lists(),
@@ -340,7 +344,7 @@ impl<K: StateKey, S: StateValue> KeyedState<K, S> {
                 ControlFlow::Continue(())
             },
         )?;
-        let mut partitions: Vec<Vec<Vec<(K, V)>>> = (0..PARTITIONS).map(|_| Vec::new()).collect();
+        let mut partitions: Vec<Scattered<K, V>> = (0..PARTITIONS).map(|_| Vec::new()).collect();
         for lists in tasks {
             partitions.iter_mut().zip(lists).for_each(|(partition, list)| partition.push(list));
         }
@@ -353,7 +357,7 @@ impl<K: StateKey, S: StateValue> KeyedState<K, S> {
         &self,
         scope: &BatchScope,
         pairs: Option<&Rdd<(K, V)>>,
-        work: impl Fn(&View<'_, K, S>, &mut Changes<K, S>, Vec<Vec<(K, V)>>, Vec<K>) -> Result<O> + Sync,
+        work: impl Fn(&View<'_, K, S>, &mut Changes<K, S>, Scattered<K, V>, Vec<K>) -> Result<O> + Sync,
     ) -> Result<(Vec<O>, Vec<StateSegment>)> {
         let pairs = pairs.map(Self::scattered).transpose()?;
         let now = scope.batch().batch_time.as_ms();

@@ -334,6 +334,7 @@ where
     /// let everyone = running.state_snapshots();
     /// # }
     /// ```
+    #[must_use]
     pub fn map_with_state<S: StateValue, M: Clone + Send + Sync + 'static>(
         &self,
         spec: StateSpec<K, V, S, M>,

@@ -343,6 +343,7 @@ fn st_26_a_batch_without_records_and_one_between_slides_have_their_segments() {
         sums.extend(stream.is_due(&scope).then(|| items(&stream, &scope)));
     }
     assert_eq!(sums, [named(&[("a", 3)]), named(&[("a", 3)])]);
+    stream.foreach_rdd(|_| Ok(()));
     graph.check().unwrap();
     let _ = stream.window(2 * SECOND, 2 * SECOND).unwrap();
     assert!(graph.check().unwrap_err().to_string().contains("cannot look back on state"));
