@@ -288,11 +288,10 @@ impl Shell {
         Ok(match (command, &mut self.job) {
             (Command::Begin, _) => {
                 if let Some(Job::Batch(batch)) = &mut self.job
-                    && failpoint::mutant("dead_letter_outside_transaction")
+                    && let Some(mut alone) = taken_out(batch)
                 {
-                    let mut letters = letters_alone(batch);
                     store.begin().await?;
-                    store.write(&mut letters).await?;
+                    store.write(&mut alone).await?;
                     store.commit().await?;
                 }
                 store.begin().await?;
@@ -438,20 +437,22 @@ fn committed_nothing(kept: &Kept, term: Term) -> bool {
     term.batch_seq == 0 || kept.last_batch_epoch.is_some_and(|epoch| epoch + 1 < term.epoch)
 }
 
-/// The dead letters taken out of a batch: for a mutant that writes them in a transaction of their own.
-fn letters_alone(batch: &mut BatchCommit) -> BatchCommit {
-    BatchCommit {
+/// The dead letters, or the state, taken out of a batch: for mutants that write them in a transaction of their own.
+fn taken_out(batch: &mut BatchCommit) -> Option<BatchCommit> {
+    let letters = failpoint::mutant("dead_letter_outside_transaction");
+    let state = failpoint::mutant("state_outside_transaction");
+    (letters || state).then(|| BatchCommit {
         batch_seq: batch.batch_seq,
         batch_time: batch.batch_time,
         ranges: Vec::new(),
         tables: Vec::new(),
-        dead_letters: std::mem::take(&mut batch.dead_letters),
+        dead_letters: if letters { std::mem::take(&mut batch.dead_letters) } else { Vec::new() },
         lost_ranges: Vec::new(),
-        state: Vec::new(),
+        state: if state { std::mem::take(&mut batch.state) } else { Vec::new() },
         user_code: Vec::new(),
         isolating: None,
         processing_started_ms: batch.processing_started_ms,
-    }
+    })
 }
 
 /// What a command's failpoints are called after.

@@ -1,5 +1,7 @@
 //! The stored state of state operators, for a start that takes it in again.
 
+use std::ops::Range;
+
 use sqlx::AssertSqlSafe;
 
 use super::{
@@ -16,11 +18,22 @@ use crate::{
 type SegmentRow = (i64, String, i64, Vec<u8>);
 
 impl Inspector {
-    /// The stored segments of one partition of a state operator, in the order of batches.
+    /// The stored segments of some partitions of a state operator: of each in the order of batches.
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub async fn state(&mut self, operator: u32, partition: u32) -> Result<Vec<StateSegment>> {
+    pub async fn state(&mut self, operator: u32, partitions: Range<u32>) -> Result<Vec<Vec<StateSegment>>> {
+        if let Link::Checkpoint(look) = &mut self.connection {
+            return look.segments(operator, partitions);
+        }
+        let mut found = Vec::new();
+        for partition in partitions {
+            found.push(self.partition_state(operator, partition).await?);
+        }
+        Ok(found)
+    }
+
+    async fn partition_state(&mut self, operator: u32, partition: u32) -> Result<Vec<StateSegment>> {
         let sql = "SELECT batch_seq, kind, keys, data FROM {}state WHERE application = $1 AND operator = $2 \
              AND partition = $3 ORDER BY batch_seq";
         let what = "cannot read the stored state";

@@ -7,6 +7,7 @@ use crate::{
     commit::{Inspector, LedgerBatch, Recovered},
     config::OnDataLoss,
     error::{Error, ErrorKind, Result, Stage},
+    failpoint,
     read::{KafkaRdd, ReadRanges},
     transform::{BatchScope, Input},
     types::{BatchInfo, Compute, OffsetRange, Record, Task},
@@ -24,6 +25,9 @@ impl Workshop {
     pub(super) async fn remember_past(self: &Arc<Self>, parts: &Parts, recovered: &Recovered) -> Result<()> {
         let longest = self.histories.iter().map(|history| history.remembered_ms()).max();
         let (Some(longest), Some(last)) = (longest, recovered.last_batch_time) else { return Ok(()) };
+        if failpoint::mutant("windows_begin_empty") {
+            return Ok(());
+        }
         let after = last.as_ms().saturating_sub(longest);
         let mut inspector = Inspector::open(&parts.store.url, &parts.application).await?;
         let mut next = inspector.first_batch_after(after).await?;

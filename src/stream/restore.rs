@@ -6,6 +6,7 @@ use super::{batch::Workshop, context::Parts, work::on_own_thread};
 use crate::{
     commit::{Inspector, Recovered},
     error::{Result, Stage},
+    failpoint,
 };
 
 impl Workshop {
@@ -15,7 +16,7 @@ impl Workshop {
     /// [`Corrupt`](crate::ErrorKind::Corrupt) if a segment is missing or damaged.
     pub(super) async fn restore_state(self: &Arc<Self>, parts: &Parts, recovered: &Recovered) -> Result<()> {
         let last = recovered.batch_seq;
-        if self.states.is_empty() || last == 0 {
+        if self.states.is_empty() || last == 0 || failpoint::mutant("state_begins_empty") {
             return Ok(());
         }
         let mut inspector = Inspector::open(&parts.store.url, &parts.application).await?;
@@ -26,11 +27,8 @@ impl Workshop {
             let mut first = 0;
             while first < state.partitions() {
                 let end = state.partitions().min(first.saturating_add(at_once));
-                let mut stored = Vec::new();
-                for partition in first..end {
-                    let segments = inspector.state(operator, partition).await;
-                    stored.push((partition, segments.map_err(|error| error.at(Stage::Start))?));
-                }
+                let stored = inspector.state(operator, first..end).await.map_err(|error| error.at(Stage::Start))?;
+                let stored: Vec<_> = (first..end).zip(stored).collect();
                 let (workshop, state) = (Arc::clone(self), Arc::clone(state));
                 let work = on_own_thread(move || {
                     workshop.runner.run(stored.len(), &|index| {

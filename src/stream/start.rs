@@ -152,11 +152,6 @@ fn tables(outputs: &[Output]) -> Vec<TableSpec> {
 /// A checkpoint folder takes no part in an output's transaction: said before anything is connected.
 fn refuse_tables_without_a_database(parts: &Parts) -> Result<()> {
     let folder = parts.store.url.kind() == config::StoreKind::Checkpoint;
-    if folder && !parts.graph.states().is_empty() {
-        return Err(Error::config(
-            "a checkpoint folder keeps no state of update_state_by_key and map_with_state yet: use a postgres: or sqlite: store",
-        ));
-    }
     let outputs = parts.graph.outputs();
     let needs_tables = outputs.iter().find(|output| matches!(output, Output::Transactional(_)));
     match needs_tables {

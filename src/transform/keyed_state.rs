@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
+    failpoint,
     types::{Compute, Flow, SegmentKind, ShuffleStage, StateSegment, Stop, Task},
 };
 
@@ -248,7 +249,9 @@ impl<K: StateKey, S: StateValue> Partition<K, S> {
 
     /// Batch `batch_seq` begins: what was run of it and after it is no more, and what is older than the batch before stays.
     fn begin(&mut self, batch_seq: u64, timed: bool) {
-        while self.overlays.back().is_some_and(|overlay| overlay.batch_seq >= batch_seq) {
+        let dropped =
+            |overlay: &Overlay<K, S>| overlay.batch_seq >= batch_seq && !failpoint::mutant("dropped_state_stays");
+        while self.overlays.back().is_some_and(dropped) {
             self.overlays.pop_back();
         }
         while self.overlays.front().is_some_and(|overlay| overlay.batch_seq + 1 < batch_seq) {

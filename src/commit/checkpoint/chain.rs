@@ -6,7 +6,10 @@
 //! 00000000000000000013.delta       what one commit changed; names its predecessor's checksum
 //! 00000000000000000014.delta
 //! 00000000000000000012.ledger      past batches up to the snapshot
+//! 00000000000000000014.segments    what the batch of that number stored of state operators
 //! ```
+//!
+//! A file is on the disk, and so is its name, before another one names it.
 //!
 //! `HEAD` is written after the file that it names. So one file may lie beyond it: a commit whose process died in between. It is
 //! taken for committed, for it is whole and on the disk. Two of them cannot be.
@@ -18,6 +21,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::{
     folder::Folder,
     format::{self, Kind, Unreadable},
+    segments::{SealedSegments, trim},
     state::{Entry, Position, State},
 };
 use crate::error::{Error, ErrorKind, Result};
@@ -46,6 +50,9 @@ pub(super) struct Snapshot {
     pub(super) previous: u64,
     pub(super) state: State,
     pub(super) ledger: Vec<Sealed>,
+    /// What state operators stored, as far as it is needed, the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) segments: Vec<SealedSegments>,
 }
 
 /// What one commit changed.
@@ -63,6 +70,9 @@ pub(super) struct Delta {
     pub(super) positions: Vec<Position>,
     /// The batch, if it is one and not the first positions.
     pub(super) entry: Option<Entry>,
+    /// What it stored of state operators, if there are some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) segments: Option<SealedSegments>,
 }
 
 /// A ledger file, as the snapshot knows it.
@@ -101,6 +111,7 @@ pub(super) struct Chain {
     pub(super) beyond: bool,
     pub(super) state: State,
     pub(super) ledger: Vec<Sealed>,
+    pub(super) segments: Vec<SealedSegments>,
     /// The batches since the snapshot, and how long their deltas are.
     pub(super) entries: Vec<Entry>,
     pub(super) deltas: u64,
@@ -115,12 +126,13 @@ pub(super) fn name(number: u64, kind: Kind) -> String {
 /// A data file's number and kind, by its name.
 pub(super) fn parsed(name: &str) -> Option<(u64, Kind)> {
     let (number, kind) = name.split_once('.')?;
-    let kind = [Kind::Snapshot, Kind::Delta, Kind::Ledger].into_iter().find(|known| known.to_string() == kind)?;
+    let kinds = [Kind::Snapshot, Kind::Delta, Kind::Ledger, Kind::Segments];
+    let kind = kinds.into_iter().find(|known| known.to_string() == kind)?;
     Some((number.parse().ok()?, kind)).filter(|_| number.len() == 20)
 }
 
 /// The folder cannot be trusted: which file, what is wrong with it, and what to do.
-fn damaged(folder: &Folder, name: &str, what: &str) -> Error {
+pub(super) fn damaged(folder: &Folder, name: &str, what: &str) -> Error {
     Error::corrupt(format!(
         "the checkpoint folder is damaged: {what}: restore the whole folder from a backup, or choose another application \
          id and say where it starts file={}",
@@ -206,7 +218,7 @@ fn kind_of(chain: &Chain) -> Kind {
 }
 
 /// A file is of this application and has this number: another folder's file may be whole.
-fn belongs(folder: &Folder, name: &str, found: (&str, u64), expected: (&str, u64)) -> Result<()> {
+pub(super) fn belongs(folder: &Folder, name: &str, found: (&str, u64), expected: (&str, u64)) -> Result<()> {
     if found == expected { Ok(()) } else { Err(damaged(folder, name, "a file belongs to another place")) }
 }
 
@@ -219,7 +231,7 @@ fn from_snapshot(folder: &Folder, application: &str, head: &Head, head_bytes: Ve
 
 /// Takes in the one file that may lie beyond `HEAD`.
 fn go_beyond(folder: &Folder, application: &str, chain: &mut Chain, found: &[(u64, Kind)]) -> Result<()> {
-    let data = |file: &&(u64, Kind)| file.0 > chain.number && file.1 != Kind::Ledger;
+    let data = |file: &&(u64, Kind)| file.0 > chain.number && [Kind::Snapshot, Kind::Delta].contains(&file.1);
     let beyond: Vec<(u64, Kind)> = found.iter().filter(data).copied().collect();
     let &[(number, kind)] = beyond.as_slice() else {
         let older = || damaged(folder, HEAD, "it is older than the files beside it");
@@ -239,7 +251,7 @@ fn go_beyond(folder: &Folder, application: &str, chain: &mut Chain, found: &[(u6
         return Err(damaged(folder, &place, "a file does not follow the one before it"));
     }
     (chain.number, chain.checksum, chain.snapshot) = (number, checksum, number);
-    (chain.state, chain.ledger) = (snapshot.state, snapshot.ledger);
+    (chain.state, chain.ledger, chain.segments) = (snapshot.state, snapshot.ledger, snapshot.segments);
     (chain.deltas, chain.delta_bytes) = (0, 0);
     chain.entries.clear();
     Ok(())
@@ -259,9 +271,20 @@ pub(super) fn read_ledger(folder: &Folder, application: &str, sealed: &Sealed) -
 impl Chain {
     /// A snapshot that `HEAD` names, and nothing after it.
     pub(super) fn at(snapshot: Snapshot, checksum: u64, head: Vec<u8>) -> Self {
-        let Snapshot { number, state, ledger, .. } = snapshot;
-        let (entries, snapshot) = (Vec::new(), number);
-        Self { head, number, checksum, snapshot, beyond: false, state, ledger, entries, deltas: 0, delta_bytes: 0 }
+        let Snapshot { number, state, ledger, segments, .. } = snapshot;
+        Self {
+            head,
+            number,
+            checksum,
+            snapshot: number,
+            beyond: false,
+            state,
+            ledger,
+            segments,
+            entries: Vec::new(),
+            deltas: 0,
+            delta_bytes: 0,
+        }
     }
 
     /// Takes in the delta after the last file.
@@ -292,6 +315,9 @@ impl Chain {
         self.state.seen_at_ms = delta.seen_at_ms;
         delta.positions.into_iter().for_each(|position| self.state.put(position));
         self.entries.extend(delta.entry);
+        self.delta_bytes += delta.segments.as_ref().map_or(0, |sealed| sealed.bytes);
+        self.segments.extend(delta.segments);
+        trim(&mut self.segments);
         self.deltas += 1;
         self.delta_bytes += bytes;
     }

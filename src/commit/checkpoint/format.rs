@@ -35,6 +35,8 @@ pub(super) enum Kind {
     Delta,
     /// Past batches.
     Ledger,
+    /// What one batch stored of state operators.
+    Segments,
 }
 
 impl fmt::Display for Kind {
@@ -44,6 +46,7 @@ impl fmt::Display for Kind {
             Self::Snapshot => "snapshot",
             Self::Delta => "delta",
             Self::Ledger => "ledger",
+            Self::Segments => "segments",
         })
     }
 }

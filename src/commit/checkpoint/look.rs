@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    ops::RangeInclusive,
+    ops::{Range as Span, RangeInclusive},
     path::PathBuf,
 };
 
@@ -11,6 +11,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use super::{
     chain::{self, Sealed},
     folder::{Folder, path_of},
+    segments,
     state::{Batch, Entry, Letter, Range, State, offset},
 };
 use crate::{
@@ -23,7 +24,7 @@ use crate::{
     },
     config::StoreUrl,
     error::{Error, Result},
-    types::{BatchTime, OffsetRange, RangeCounts, TopicId, TopicPartition},
+    types::{BatchTime, OffsetRange, RangeCounts, SegmentKind, StateSegment, TopicId, TopicPartition},
 };
 
 /// A folder as it was when it was opened: batches that are committed later are not seen.
@@ -108,7 +109,7 @@ impl CheckpointLook {
 
     /// The entries of files that `wanted` says yes to, up to the batch that was the last one at the beginning.
     fn entries(&mut self, wanted: impl Fn(&Sealed) -> bool) -> Result<Vec<Entry>> {
-        let last = self.state.as_ref().map_or(0, |state| state.batch_seq);
+        let last = self.batch_seq();
         let Some(folder) = Folder::find(&self.path, &self.application)? else { return Ok(Vec::new()) };
         // A running job puts files together while we read: what is missing then is in another one.
         let mut tries = 1;
@@ -129,6 +130,38 @@ impl CheckpointLook {
         }
     }
 
+    /// What state operator `operator` stored of each of these partitions, in the order of batches.
+    pub(in crate::commit) fn segments(
+        &mut self,
+        operator: u32,
+        partitions: Span<u32>,
+    ) -> Result<Vec<Vec<StateSegment>>> {
+        let mut found: Vec<Vec<StateSegment>> = partitions.clone().map(|_| Vec::new()).collect();
+        let (last, folder) = (self.batch_seq(), Folder::find(&self.path, &self.application)?);
+        let Some(folder) = folder else { return Ok(found) };
+        let Some(chain) = chain::load(&folder, &self.application, &mut self.checked)? else { return Ok(found) };
+        for sealed in chain.segments.iter().filter(|sealed| sealed.batch_seq <= last) {
+            for segment in segments::read(&folder, &self.application, sealed)? {
+                if segment.operator == operator && partitions.contains(&segment.partition) {
+                    let index = usize::try_from(segment.partition - partitions.start).unwrap_or(usize::MAX);
+                    if let Some(of) = found.get_mut(index) {
+                        // Older ones of it are there for other partitions' sake.
+                        if segment.kind == SegmentKind::Base {
+                            of.clear();
+                        }
+                        of.push(segment);
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The last batch when it was opened.
+    fn batch_seq(&self) -> u64 {
+        self.state.as_ref().map_or(0, |state| state.batch_seq)
+    }
+
     /// Ledger rows with numbers from `first` up to `last`, the oldest first.
     fn batches_between(&mut self, first: u64, last: u64) -> Result<Vec<LedgerBatch>> {
         let entries = self.entries(|sealed| sealed.first_batch <= last && sealed.last_batch >= first)?;
@@ -140,12 +173,12 @@ impl CheckpointLook {
     }
 
     pub(in crate::commit) fn batches(&mut self, last: u32) -> Result<Vec<LedgerBatch>> {
-        let newest = self.state.as_ref().map_or(0, |state| state.batch_seq);
+        let newest = self.batch_seq();
         self.batches_between((newest + 1).saturating_sub(last.into()).max(1), newest)
     }
 
     pub(in crate::commit) fn batches_from(&mut self, first: u64, limit: u32) -> Result<Vec<LedgerBatch>> {
-        let (wanted, newest) = (u64::from(limit), self.state.as_ref().map_or(0, |state| state.batch_seq));
+        let (wanted, newest) = (u64::from(limit), self.batch_seq());
         let last = first.saturating_add(wanted.saturating_sub(1));
         let page = self.batches_between(first, last)?;
         if page.len() as u64 == wanted || last >= newest {

@@ -1,4 +1,4 @@
-//! The store in a folder: state and offsets only, no tables.
+//! The store in a folder: offsets, ledger and the state of state operators; no tables.
 //!
 //! One folder per application below the one that the URL names. Each commit is one file, flushed and renamed, that names the one
 //! before it by its checksum; `chain` tells which files there are and `session` how they are written. What the folder keeps is
@@ -12,6 +12,7 @@ mod folder;
 mod format;
 mod look;
 mod moves;
+mod segments;
 mod session;
 mod state;
 #[cfg(test)]
@@ -270,7 +271,7 @@ impl Store for CheckpointStore {
             session.refresh()?;
             Ok(session.state()?.clone())
         });
-        self.draft = Some(Draft { positions: Vec::new(), state: begun.await?, entry: None });
+        self.draft = Some(Draft { positions: Vec::new(), state: begun.await?, entry: None, segments: Vec::new() });
         Ok(())
     }
 
@@ -282,10 +283,12 @@ impl Store for CheckpointStore {
 
     async fn write(&mut self, batch: &mut BatchCommit) -> Result<()> {
         let rows = batch.tables.iter().any(|table| !table.chunks.is_empty());
-        if !batch.state.is_empty() {
-            return Err(Error::config("a checkpoint folder keeps no state yet: use a postgres: or sqlite: store"));
+        if rows || batch.isolating.is_some() || !batch.user_code.is_empty() {
+            return Err(no_tables());
         }
-        if rows || batch.isolating.is_some() || !batch.user_code.is_empty() { Err(no_tables()) } else { Ok(()) }
+        // Kept by the batch as well: it may have to be written again.
+        self.draft()?.segments.clone_from(&batch.state);
+        Ok(())
     }
 
     async fn move_offsets(&mut self, batch: &BatchCommit) -> Result<bool> {

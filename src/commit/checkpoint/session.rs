@@ -2,7 +2,8 @@
 //!
 //! What is written, in this order, each step only after the one before it is on the disk:
 //!
-//! 1. with a snapshot, the batches since the last one as a ledger file;
+//! 1. with a snapshot, the batches since the last one as a ledger file; with state operators, what the batch stores of them;
+//!    the folder, if there is one of these files;
 //! 2. the delta or snapshot, and the folder: the commit has happened;
 //! 3. `HEAD`, and the folder: losing the last file would be noticed from now on;
 //! 4. after a snapshot, files that nobody needs any more are removed.
@@ -21,9 +22,13 @@ use super::{
     chain::{self, Chain, Delta, HEAD, Head, LedgerFile, Sealed, Snapshot},
     folder::Folder,
     format::{self, Kind},
+    segments::{self, SealedSegments},
     state::{Entry, Position, State},
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    types::StateSegment,
+};
 
 /// How long another writer is waited for. As long as a SQLite file's lock is.
 const LOCK_WITHIN: Duration = Duration::from_secs(5);
@@ -60,6 +65,7 @@ pub(super) struct Draft {
     pub(super) positions: Vec<Position>,
     pub(super) state: State,
     pub(super) entry: Option<Entry>,
+    pub(super) segments: Vec<StateSegment>,
 }
 
 impl Draft {
@@ -143,10 +149,14 @@ impl Session {
     pub(super) fn commit(&mut self, draft: Draft, retention: Retention) -> Result<()> {
         let chain = self.chain.as_ref().ok_or_else(|| Error::internal("a commit without an application"))?;
         if chain.deltas >= self.limits.deltas || chain.delta_bytes >= self.limits.delta_bytes {
-            return self.write_snapshot(draft.state, draft.entry, retention);
+            return self.snapshot(draft.state, (draft.entry, draft.segments), retention);
         }
         self.complete_head()?;
         let chain = self.chain.as_ref().ok_or_else(|| Error::internal("a commit without an application"))?;
+        let segments = self.seal_segments(chain.number + 1, &draft.segments)?;
+        if segments.is_some() {
+            self.folder.sync()?;
+        }
         let delta = Delta {
             application: self.application.clone(),
             number: chain.number + 1,
@@ -157,6 +167,7 @@ impl Session {
             seen_at_ms: draft.state.seen_at_ms,
             positions: draft.positions,
             entry: draft.entry,
+            segments,
         };
         let encoded = format::encode(Kind::Delta, &delta)?;
         self.folder.write(&chain::name(delta.number, Kind::Delta), &encoded.bytes)?;
@@ -171,16 +182,30 @@ impl Session {
 
     /// Writes all that is kept: of a new application, at each change of its owner, and from time to time.
     pub(super) fn write_snapshot(&mut self, state: State, entry: Option<Entry>, retention: Retention) -> Result<()> {
+        self.snapshot(state, (entry, Vec::new()), retention)
+    }
+
+    fn snapshot(
+        &mut self,
+        state: State,
+        (entry, segments): (Option<Entry>, Vec<StateSegment>),
+        retention: Retention,
+    ) -> Result<()> {
         self.complete_head()?;
         let chain = self.chain.as_ref();
         let number = chain.map_or(1, |chain| chain.number + 1);
         let ledger = self.seal(number, entry, state.batch_seq, retention)?;
+        let mut all_segments = chain.map_or_else(Vec::new, |chain| chain.segments.clone());
+        all_segments.extend(self.seal_segments(number, &segments)?);
+        segments::trim(&mut all_segments);
+        self.folder.sync()?;
         let snapshot = Snapshot {
             application: self.application.clone(),
             number,
             previous: chain.map_or(0, |chain| chain.checksum),
             state,
             ledger,
+            segments: all_segments,
         };
         let encoded = format::encode(Kind::Snapshot, &snapshot)?;
         self.folder.write(&chain::name(number, Kind::Snapshot), &encoded.bytes)?;
@@ -190,6 +215,14 @@ impl Session {
         self.chain = Some(Chain::at(snapshot, encoded.checksum, head));
         self.sweep();
         Ok(())
+    }
+
+    /// Writes what a batch stores of state operators; `None` if that is nothing.
+    fn seal_segments(&self, number: u64, segments: &[StateSegment]) -> Result<Option<SealedSegments>> {
+        if segments.is_empty() {
+            return Ok(None);
+        }
+        segments::write(&self.folder, &self.application, number, segments).map(Some)
     }
 
     /// Names the file beyond `HEAD` in it, if there is one: two of them would not be read.
@@ -264,6 +297,7 @@ impl Session {
         let (Some(chain), Ok(names)) = (&self.chain, self.folder.names()) else { return };
         let needless = |name: &&String| match chain::parsed(name) {
             Some((number, Kind::Ledger)) => !chain.ledger.iter().any(|sealed| sealed.number == number),
+            Some((number, Kind::Segments)) => !chain.segments.iter().any(|sealed| sealed.number == number),
             Some((number, _)) => number < chain.snapshot,
             None => Folder::is_unfinished(name),
         };

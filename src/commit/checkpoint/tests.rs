@@ -8,6 +8,7 @@ use super::{
     chain::{self, HEAD},
     folder::Folder,
     look::CheckpointLook,
+    segments,
     session::{Draft, Limits, Retention, Session},
     state::{Entry, State},
 };
@@ -16,7 +17,7 @@ use crate::{
     error::{ErrorKind, Result},
     types::{
         BatchCommit, BatchTime, CommittedRange, DeadLetter, DeadLetterStage, LostRange, LostRangeReason, Offset,
-        OffsetRange, RangeCounts, TopicPartition,
+        OffsetRange, RangeCounts, SegmentKind, StateSegment, TopicPartition,
     },
 };
 
@@ -78,6 +79,22 @@ fn with_letter(seq: u64) -> BatchCommit {
     BatchCommit { dead_letters: vec![letter], lost_ranges: vec![lost], ..batch(seq) }
 }
 
+/// With the state of one operator in some partitions, of which one by turns has a base. The first batch has all bases.
+fn with_state(seq: u64, partitions: u32, first: u64) -> BatchCommit {
+    let segment = |partition: u32| StateSegment {
+        operator: 1,
+        partition,
+        batch_seq: seq,
+        kind: match seq == first || seq % u64::from(partitions) == u64::from(partition) {
+            true => SegmentKind::Base,
+            false => SegmentKind::Delta,
+        },
+        keys: seq,
+        data: format!("state {partition} of batch {seq}").into_bytes(),
+    };
+    BatchCommit { state: (0..partitions).map(segment).collect(), ..batch(seq) }
+}
+
 /// A folder that needs no disk: these tests write tens of thousands of files.
 fn in_memory() -> TempDir {
     let memory = Path::new("/dev/shm");
@@ -114,7 +131,7 @@ impl World {
 
     fn change(&mut self, change: impl FnOnce(&mut Draft)) {
         let state = self.session.state().unwrap().clone();
-        let mut draft = Draft { positions: Vec::new(), state, entry: None };
+        let mut draft = Draft { positions: Vec::new(), state, entry: None, segments: Vec::new() };
         change(&mut draft);
         self.session.commit(draft, KEEP_ALL).unwrap();
     }
@@ -124,6 +141,7 @@ impl World {
             draft.put(draft.state.moved(&batch.ranges).unwrap());
             draft.state.batch_seq = batch.batch_seq;
             draft.entry = Some(Entry::of(batch, 1, "test", NOW_MS));
+            draft.segments.clone_from(&batch.state);
         });
     }
 
@@ -151,7 +169,11 @@ impl World {
 
     fn load(&self) -> Result<Option<State>> {
         let folder = Folder::find(&self.above.path().join("c"), APPLICATION)?.unwrap();
-        Ok(chain::load(&folder, APPLICATION, &mut BTreeSet::new())?.map(|chain| chain.state))
+        let Some(chain) = chain::load(&folder, APPLICATION, &mut BTreeSet::new())? else { return Ok(None) };
+        for sealed in &chain.segments {
+            segments::read(&folder, APPLICATION, sealed)?;
+        }
+        Ok(Some(chain.state))
     }
 
     fn look(&self) -> CheckpointLook {
@@ -167,16 +189,18 @@ impl World {
     }
 }
 
-/// A folder with each kind of file: a snapshot, a ledger file below it, and three deltas.
+/// A folder with each kind of file: a snapshot, a ledger file below it, and three deltas, of which two have state.
 fn one_of_each() -> World {
     let mut world = World::new();
     world.commit(&batch(1));
     world.commit(&with_letter(2));
     let state = world.session.state().unwrap().clone();
     world.session.write_snapshot(State { epoch: 2, ..state }, None, KEEP_ALL).unwrap();
-    world.commits(5);
+    world.commits(3);
+    world.commit(&with_state(4, 2, 4));
+    world.commit(&with_state(5, 2, 4));
     let kinds: Vec<String> = world.files().iter().map(|name| name.rsplit('.').next().unwrap().to_owned()).collect();
-    assert_eq!(kinds, ["ledger", "snapshot", "delta", "delta", "delta", "HEAD"]);
+    assert_eq!(kinds, ["ledger", "snapshot", "delta", "delta", "segments", "delta", "segments", "HEAD"]);
     world
 }
 
@@ -319,6 +343,32 @@ fn a_folder_stays_small_and_its_ledger_whole() {
     assert_eq!(page.iter().map(|batch| batch.batch_seq).collect::<Vec<_>>(), (40..50).collect::<Vec<_>>());
     assert_eq!(page[0].ranges[0].counts.checksum, u64::MAX - 40);
     assert_eq!(world.look().batches(3).unwrap()[0].batch_seq, 98);
+}
+
+#[test]
+fn state_is_there_again_and_what_no_start_would_read_is_removed() {
+    const PARTITIONS: u32 = 4;
+    let mut world = World::new();
+    world.session.limits = Limits { deltas: 3, delta_bytes: u64::MAX, ledger_bytes: 1 << 20 };
+    for last in 1..=40 {
+        world.commit(&with_state(last, PARTITIONS, 1));
+        assert_eq!(world.load().unwrap().unwrap().batch_seq, last);
+        let stored = world.look().segments(1, 0..PARTITIONS).unwrap();
+        for (partition, segments) in stored.into_iter().enumerate() {
+            let written = (1..=last).map(|seq| with_state(seq, PARTITIONS, 1).state.swap_remove(partition));
+            let written: Vec<StateSegment> = written.collect();
+            let base = written.iter().rposition(|segment| segment.kind == SegmentKind::Base).unwrap();
+            assert_eq!(segments, written[base..], "partition {partition} after batch {last}");
+        }
+        // As far back as the oldest of the newest bases, and what the next snapshot removes.
+        let files = world.files().iter().filter(|name| name.ends_with(".segments")).count();
+        assert!(files <= 4 + 3, "{:?}", world.files());
+    }
+    assert!(world.look().segments(2, 0..PARTITIONS).unwrap().iter().all(Vec::is_empty));
+    // A new owner begins with a snapshot, which knows all of them.
+    let state = world.session.state().unwrap().clone();
+    world.session.write_snapshot(State { epoch: 2, ..state }, None, KEEP_ALL).unwrap();
+    assert_eq!(world.look().segments(1, 3..4).unwrap()[0].len(), 2);
 }
 
 fn lengths(folder: &Path, end: &str) -> Vec<u64> {

@@ -9,6 +9,7 @@ mod field;
 mod files;
 mod healthy;
 mod promotion;
+mod restarts;
 mod state;
 mod storm;
 mod sweep;

@@ -22,6 +22,8 @@ const ARROWS: [&str; 5] =
 
 /// A customer's orders, their sum, and the time of the batch of the last one.
 type Customers = BTreeMap<String, (i64, i64, i64)>;
+/// A stored key: orders and sum, and the time of the last update; `None` where it was removed.
+type Entry = (String, Option<((i64, i64), i64)>);
 /// A row that the example writes: customer, orders, total, away.
 type Told = (String, i64, i64, bool);
 
@@ -31,10 +33,7 @@ async fn stored(tables: &Tables) -> (i64, Customers) {
     let mut inspector = Inspector::open(&tables.url().parse().unwrap(), "map-with-state-sessions").await.unwrap();
     let (last, partitions) = loop {
         let last = inspector.known().await.unwrap().batch_seq;
-        let mut partitions = Vec::new();
-        for partition in 0..STATE_PARTITIONS {
-            partitions.push(inspector.state(1, partition).await.unwrap());
-        }
+        let partitions = inspector.state(1, 0..STATE_PARTITIONS).await.unwrap();
         // The server may have gone on for a moment without its client.
         if inspector.known().await.unwrap().batch_seq == last {
             break (last, partitions);
@@ -49,8 +48,7 @@ async fn stored(tables: &Tables) -> (i64, Customers) {
         for segment in segments {
             let mut entries = &segment.data[9..];
             for _ in 0..segment.keys {
-                let entry: ((String, Option<((i64, i64), i64)>), &[u8]) = postcard::take_from_bytes(entries).unwrap();
-                let ((customer, kept), rest) = entry;
+                let ((customer, kept), rest) = postcard::take_from_bytes::<Entry>(entries).unwrap();
                 match kept {
                     Some(((orders, total), updated)) => customers.insert(customer, (orders, total, updated)),
                     None => customers.remove(&customer),

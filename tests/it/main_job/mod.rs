@@ -12,4 +12,5 @@ mod moved_offsets;
 mod partitions;
 pub(crate) mod recount;
 mod refused_rows;
+mod state_speed;
 pub(crate) mod tables;

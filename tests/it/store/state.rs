@@ -6,11 +6,11 @@ use directstream::{
 };
 
 use super::{
-    on_every_database,
-    world::{World, committed, line_batch, lines, position},
+    on_every_store,
+    world::{World, committed, position},
 };
 
-on_every_database! {
+on_every_store! {
     state_is_stored_with_its_batch_or_not_at_all,
 }
 
@@ -21,11 +21,12 @@ fn segment(partition: u32, batch_seq: u64, kind: SegmentKind, bytes: usize) -> S
 
 async fn state_is_stored_with_its_batch_or_not_at_all(world: World) {
     use SegmentKind::{Base, Delta};
-    let (committer, recovered) = world.start(vec![lines()]).await;
+    let (committer, recovered) = world.start(world.lines()).await;
     committer.initialize_positions(vec![position(0, 0)]).await.unwrap();
-    let stored = async |partition: u32| world.inspector().await.state(1, partition).await.unwrap();
+    let stored =
+        async |partition: u32| world.inspector().await.state(1, partition..partition + 1).await.unwrap().remove(0);
     let with = |seq: u64, from: i64, state: Vec<StateSegment>| {
-        let mut batch = line_batch(&recovered.tables[0], seq, from, from + 10);
+        let mut batch = world.line_batch(&recovered, seq, from, from + 10);
         batch.state = state;
         batch
     };

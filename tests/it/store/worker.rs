@@ -13,6 +13,7 @@ use std::{
 use directstream::{
     clock::SystemClock,
     commit::{CommitOutcome, Committer, Inspector, Ownership, StoreHealth, StoreSettings},
+    types::{SegmentKind, StateSegment},
 };
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -158,7 +159,19 @@ fn url(folder: &Path) -> String {
     format!("checkpoint:{}/store", folder.display())
 }
 
-/// The last committed batch. Ledger and offsets must fit it: every batch once, each beginning where the one before it ended.
+/// The state that batch `seq` stores: its bases take turns.
+fn state_of(seq: u64) -> [StateSegment; 2] {
+    [0, 1].map(|partition| StateSegment {
+        operator: 1,
+        partition,
+        batch_seq: seq,
+        kind: if seq == 1 || seq % 2 == u64::from(partition) { SegmentKind::Base } else { SegmentKind::Delta },
+        keys: seq,
+        data: seq.to_le_bytes().repeat(9),
+    })
+}
+
+/// The last committed batch. Ledger, offsets and state must fit it: every batch once, each beginning where the one before it ended.
 pub(crate) async fn committed(folder: &Path) -> u64 {
     if !folder.join("store").exists() {
         return 0;
@@ -171,7 +184,19 @@ pub(crate) async fn committed(folder: &Path) -> u64 {
     assert_eq!(ranges.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
     let until = look.offsets().await.unwrap().first().map_or(0, |position| position.until_offset.get());
     assert_eq!(until, i64::try_from(application.batch_seq).unwrap() * OFFSETS);
-    application.batch_seq
+    let last = application.batch_seq;
+    if last > 0 {
+        let stored = look.state(1, 0..2).await.unwrap();
+        let [zero, one] = [last, last.saturating_sub(1).max(1)].map(state_of);
+        // The one that had its base with the last batch, and the other one.
+        let [newer, older] = if last.is_multiple_of(2) || last == 1 { [0, 1] } else { [1, 0] };
+        assert_eq!(stored[newer], [zero[newer].clone()]);
+        match last {
+            1 => assert_eq!(stored[older], [zero[older].clone()]),
+            _ => assert_eq!(stored[older], [one[older].clone(), zero[older].clone()]),
+        }
+    }
+    last
 }
 
 fn say(word: &str) {
@@ -212,7 +237,8 @@ async fn work(folder: PathBuf) -> directstream::Result<()> {
         let fills = mode == "full" && seq + 1 == last;
         let emptied = fills.then(|| fill(&folder, seq));
         let from = i64::try_from(seq).unwrap() * OFFSETS;
-        let next = batch(seq + 1, vec![moved(0, from, from + OFFSETS)], Vec::new());
+        let mut next = batch(seq + 1, vec![moved(0, from, from + OFFSETS)], Vec::new());
+        next.state = state_of(seq + 1).into();
         match committer.commit(next).await? {
             CommitOutcome::Committed(commit) => {
                 seq = commit.batch_seq;
