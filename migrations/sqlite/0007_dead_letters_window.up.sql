@@ -16,7 +16,6 @@ CREATE TABLE directstream_dead_letters_anew (
     headers      TEXT    NOT NULL,
     timestamp    TEXT,
     refused_at   TEXT    NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
-    -- Kafka's own number, also where it is no time on any calendar.
     timestamp_ms INTEGER
 );
 INSERT INTO directstream_dead_letters_anew
