@@ -57,7 +57,7 @@ pub struct LetterInfo {
     pub topic_partition: TopicPartition,
     /// Its offset.
     pub offset: Offset,
-    /// The step that refused it: `decode`, `convert` or `write`.
+    /// The step that refused it: `decode`, `convert`, `write` or `window`.
     pub stage: String,
     /// Why.
     pub reason: String,

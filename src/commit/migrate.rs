@@ -45,6 +45,7 @@ const POSTGRES: &[Migration] = migrations! { "postgres":
     4 "dead_letters_timestamp_ms" "0004_dead_letters_timestamp_ms",
     5 "moved_offsets" "0005_moved_offsets",
     6 "state" "0006_state",
+    7 "dead_letters_window" "0007_dead_letters_window",
 };
 const SQLITE: &[Migration] = migrations! { "sqlite":
     1 "ledger" "0001_ledger",
@@ -53,6 +54,7 @@ const SQLITE: &[Migration] = migrations! { "sqlite":
     4 "dead_letters_timestamp_ms" "0004_dead_letters_timestamp_ms",
     5 "moved_offsets" "0005_moved_offsets",
     6 "state" "0006_state",
+    7 "dead_letters_window" "0007_dead_letters_window",
 };
 
 /// The migrations of this program.

@@ -78,6 +78,7 @@ metrics! {
     BYTES = Counter "bytes_total" in "bytes" by [], "Bytes of keys and values in committed batches.";
     ROWS = Counter "rows_total" in "rows" by [], "Rows that committed batches gave to the output tables, after merging by key.";
     DEAD_LETTERS = Counter "dead_letters_total" in "records" by ["stage"], "Records that were refused and kept as dead letters, by the step that refused them.";
+    LATE_RECORDS = Counter "late_records_total" in "elements" by [], "Elements of committed batches that came into no window over event time: too late, or without a time that can be used.";
     LOST_RANGES = Counter "lost_ranges_total" in "ranges" by ["reason"], "Ranges that Kafka no longer had and that were skipped by order of the configuration.";
     LOST_OFFSETS = Counter "lost_offsets_total" in "offsets" by ["reason"], "Offsets of the skipped ranges, where it is known how many.";
 
@@ -120,8 +121,8 @@ const SECONDS_BUCKETS: &[f64] =
 /// How a batch ended, as its label says it.
 pub(super) const BATCH_STATUSES: [&str; 3] = ["completed", "failed", "dropped"];
 pub(super) const SETTLED_OUTCOMES: [&str; 2] = ["committed", "rolled_back"];
-pub(super) const DEAD_LETTER_STAGES: [DeadLetterStage; 3] =
-    [DeadLetterStage::Decode, DeadLetterStage::Convert, DeadLetterStage::Write];
+pub(super) const DEAD_LETTER_STAGES: [DeadLetterStage; 4] =
+    [DeadLetterStage::Decode, DeadLetterStage::Convert, DeadLetterStage::Write, DeadLetterStage::Window];
 pub(super) const LOST_RANGE_REASONS: [LostRangeReason; 3] =
     [LostRangeReason::Retention, LostRangeReason::TopicRecreated, LostRangeReason::Truncated];
 pub(super) const ERROR_KINDS: [ErrorKind; 9] = [
@@ -146,6 +147,7 @@ pub(super) struct Instruments {
     pub(super) bytes: Counter,
     pub(super) rows: Counter,
     pub(super) dead_letters: Vec<Counter>,
+    pub(super) late_records: Counter,
     pub(super) lost_ranges: Vec<Counter>,
     pub(super) lost_offsets: Vec<Counter>,
     pub(super) commits_settled: Vec<Counter>,
@@ -184,6 +186,7 @@ impl Instruments {
             bytes: register.counter(&BYTES),
             rows: register.counter(&ROWS),
             dead_letters: register.counters(&DEAD_LETTERS, &DEAD_LETTER_STAGES),
+            late_records: register.counter(&LATE_RECORDS),
             lost_ranges: register.counters(&LOST_RANGES, &LOST_RANGE_REASONS),
             lost_offsets: register.counters(&LOST_OFFSETS, &LOST_RANGE_REASONS),
             commits_settled: register.counters(&COMMITS_SETTLED, &SETTLED_OUTCOMES),

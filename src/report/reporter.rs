@@ -45,6 +45,8 @@ pub struct BatchCounts {
     pub rows: u64,
     /// Refused records, by the step that refused them.
     pub dead_letters: Vec<(DeadLetterStage, u64)>,
+    /// Elements that came into no window over event time; known to whoever transformed them.
+    pub late_records: u64,
     /// Skipped ranges: why, and how many offsets where that is known.
     pub lost_ranges: Vec<(LostRangeReason, Option<u64>)>,
 }
@@ -74,6 +76,7 @@ impl BatchCounts {
                 .into_iter()
                 .map(|stage| (stage, u64::try_from(refused(stage)).unwrap_or(u64::MAX)))
                 .collect(),
+            late_records: 0,
             lost_ranges: commit
                 .lost_ranges
                 .iter()
@@ -125,6 +128,8 @@ pub struct Totals {
     pub records: u64,
     /// Offsets of their ranges without a record.
     pub gaps: u64,
+    /// Elements that came into no window over event time.
+    pub late_records: u64,
 }
 
 /// Takes what the driver tells and passes it on: to metrics, health, logs and listeners. No call waits for anything, and
@@ -405,6 +410,7 @@ impl Reporter {
         for (stage, records) in &counts.dead_letters {
             increment(&instruments.dead_letters, DEAD_LETTER_STAGES.iter().position(|each| each == stage), *records);
         }
+        instruments.late_records.increment(counts.late_records);
         for (reason, offsets) in &counts.lost_ranges {
             let index = LOST_RANGE_REASONS.iter().position(|each| each == reason);
             increment(&instruments.lost_ranges, index, 1);
@@ -430,6 +436,7 @@ impl Reporter {
         state.totals.batches += 1;
         state.totals.records += counts.records;
         state.totals.gaps += counts.gaps;
+        state.totals.late_records += counts.late_records;
         state.health.batch_seq = progress.batch.batch_seq;
         state.positions.commit(progress.batch.ranges.iter());
         self.summarize(&mut state, progress, counts.records);

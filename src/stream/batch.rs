@@ -77,6 +77,8 @@ impl Assignment {
 pub(super) struct Processed {
     pub(super) commit: BatchCommit,
     pub(super) operations: Vec<OutputOperationInfo>,
+    /// Elements that came into no window over event time.
+    pub(super) late_records: u64,
     scope: BatchScope,
 }
 
@@ -115,7 +117,8 @@ impl Workshop {
             user_code: prepared.user_code,
             processing_started_ms: assignment.processing_started_ms,
         };
-        Ok(Processed { commit, operations, scope })
+        let late_records = self.states.iter().map(|state| state.late_records(commit.batch_seq)).sum();
+        Ok(Processed { commit, operations, late_records, scope })
     }
 
     /// Lets windows see the batch. A panic in the driver-side part of the user's code fails it.

@@ -375,7 +375,7 @@ impl Driver {
             Ok(processed) => processed,
             Err(error) => return self.dropped(progress, error),
         };
-        let Processed { commit, operations, .. } = processed;
+        let Processed { commit, operations, late_records, .. } = processed;
         progress.output_operations = operations;
         for input in &mut progress.inputs {
             input.records = Some(commit.ranges.iter().map(|range| range.counts.records).sum());
@@ -383,7 +383,7 @@ impl Driver {
         self.advance(&commit, progress.batch.batch_time);
         self.report_memory(&commit);
         let rows = commit.tables.iter().flat_map(|table| &table.chunks).map(|chunk| chunk.rows).sum();
-        let counts = BatchCounts::of(&commit, rows);
+        let counts = BatchCounts { late_records, ..BatchCounts::of(&commit, rows) };
         let patience = Patience {
             clock: Arc::clone(&self.clock),
             unavailable_max: self.stream.unavailable_max,

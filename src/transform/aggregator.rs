@@ -89,6 +89,25 @@ impl<K: Hash + Eq, C> Combined<K, C> {
     fn pairs(&self) -> impl Iterator<Item = (&K, &C)> {
         self.table.iter().filter_map(|(key, value)| Some((key, value.as_ref()?)))
     }
+
+    /// The pairs of several tables as one, each key once: earlier tables come first.
+    pub(super) fn merged<A>(tables: Vec<Self>, aggregator: &A) -> impl Iterator<Item = (K, C)> + use<K, C, A>
+    where
+        A: Aggregator<Combined = C>,
+    {
+        let mut tables = tables.into_iter();
+        let mut merged = tables.next().unwrap_or_else(Self::new);
+        for (key, later) in tables.flat_map(|table| table.table) {
+            let Some(later) = later else { continue };
+            let hash = merged.hasher.hash_one(&key);
+            let place = merged.entry(hash, Own(key), |Own(key)| key);
+            *place = Some(match place.take() {
+                Some(before) => aggregator.merge_combiners(before, later),
+                None => later,
+            });
+        }
+        merged.table.into_iter().filter_map(|(key, value)| Some((key, value?)))
+    }
 }
 
 /// What one map task combines: a table per reduce partition.
@@ -102,7 +121,17 @@ pub(crate) struct MapSide<'a, K, A: Aggregator> {
     aggregator: &'a A,
 }
 
-impl<K: Hash + Eq, A: Aggregator> MapSide<'_, K, A> {
+impl<'a, K: Hash + Eq, A: Aggregator> MapSide<'a, K, A> {
+    /// Without any pair yet.
+    pub(super) fn new(partitioner: &'a Partitioner<K>, aggregator: &'a A) -> Self {
+        let tables = (0..partitioner.partitions()).map(|_| Combined::new()).collect();
+        Self { hasher: hasher(), tables, partitioner, aggregator }
+    }
+
+    /// What was combined, by partition.
+    pub(super) fn into_tables(self) -> Vec<Combined<K, A::Combined>> {
+        self.tables
+    }
     /// Takes a pair.
     pub(crate) fn add(&mut self, key: K, value: A::Value) {
         let hash = self.hasher.hash_one(&key);
@@ -160,14 +189,9 @@ pub(super) fn combined<T: 'static, K: Key, A: Aggregator>(
     let shuffle = {
         let aggregator = Arc::clone(&aggregator);
         Shuffle::new((scope, operation), parent, move |parent, partition, task| {
-            let mut side = MapSide {
-                hasher: hasher(),
-                tables: (0..partitioner.partitions()).map(|_| Combined::new()).collect(),
-                partitioner: &partitioner,
-                aggregator: &*aggregator,
-            };
+            let mut side = MapSide::new(&partitioner, &*aggregator);
             completed(feed(parent, (partition, task), &mut side))?;
-            Ok(side.tables)
+            Ok(side.into_tables())
         })
     };
     Rdd::new(Arc::new(Reduced { shuffle, aggregator, partitions }), scope.clone())

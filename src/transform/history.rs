@@ -52,8 +52,8 @@ impl<T: Clone + Send + Sync + 'static> History<T> {
     pub(super) fn of(parent: &DStream<T>, remembered_ms: i64, counts_ms: i64) -> Arc<Self> {
         if parent.is_stateful() {
             // At start windows read past batches again; the state that those were made with is gone by then.
-            let fault =
-                "a window cannot look back on state: put the window before update_state_by_key or map_with_state";
+            let fault = "a window cannot look back on state: put the window before update_state_by_key, map_with_state and \
+                         windows over event time";
             parent.graph().note_fault(fault.to_owned());
         }
         let history =

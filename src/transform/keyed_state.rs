@@ -67,6 +67,11 @@ pub trait KeepsState: Send + Sync {
 
     /// How many keys have a state once batch `last` is committed.
     fn keys(&self, last: u64) -> u64;
+
+    /// How many elements of a batch that was just run came into no window over event time.
+    fn late_records(&self, _batch_seq: u64) -> u64 {
+        0
+    }
 }
 
 /// What a key of a state operator has to be.
@@ -81,7 +86,7 @@ impl<S: Clone + Serialize + DeserializeOwned + Send + Sync + 'static> StateValue
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Kept<S> {
     pub(super) state: S,
-    /// The batch time of the last update in milliseconds, where states time out; else 0.
+    /// The batch time of the last update in milliseconds, where states time out; of a window over event time its end; else 0.
     pub(super) updated_ms: i64,
 }
 
@@ -357,13 +362,26 @@ impl<K: StateKey, S: StateValue> KeyedState<K, S> {
         pairs: Option<&Rdd<(K, V)>>,
         work: impl Fn(&View<'_, K, S>, &mut Changes<K, S>, Scattered<K, V>, Vec<K>) -> Result<O> + Sync,
     ) -> Result<(Vec<O>, Vec<StateSegment>)> {
-        let (batch_seq, now) = (scope.batch().batch_seq, scope.batch().batch_time.as_ms());
-        let last = batch_seq.saturating_sub(1);
         let pairs = pairs.map(Self::scattered).transpose()?;
-        let due = pairs.is_some();
-        let pairs = pairs.unwrap_or_else(|| (0..PARTITIONS).map(|_| Vec::new()).collect());
-        let pairs: Vec<_> = pairs.into_iter().map(|lists| Mutex::new(Some(lists))).collect();
-        let taken = |partition: usize| pairs[partition].lock().unwrap_or_else(PoisonError::into_inner).take();
+        let now = scope.batch().batch_time.as_ms();
+        self.advance_parts(scope, pairs, self.timeout_ms.map(|timeout_ms| now.saturating_sub(timeout_ms)), work)
+    }
+
+    /// The same with what the tasks made of the batch's pairs, by the partition of their keys. Idle are keys that were last
+    /// updated before `idle_before_ms`.
+    pub(super) fn advance_parts<P: Send, O: Default + Send>(
+        &self,
+        scope: &BatchScope,
+        parts: Option<Vec<Vec<P>>>,
+        idle_before_ms: Option<i64>,
+        work: impl Fn(&View<'_, K, S>, &mut Changes<K, S>, Vec<P>, Vec<K>) -> Result<O> + Sync,
+    ) -> Result<(Vec<O>, Vec<StateSegment>)> {
+        let batch_seq = scope.batch().batch_seq;
+        let last = batch_seq.saturating_sub(1);
+        let due = parts.is_some();
+        let parts = parts.unwrap_or_else(|| (0..PARTITIONS).map(|_| Vec::new()).collect());
+        let parts: Vec<_> = parts.into_iter().map(|lists| Mutex::new(Some(lists))).collect();
+        let taken = |partition: usize| parts[partition].lock().unwrap_or_else(PoisonError::into_inner).take();
         let timed = self.timeout_ms.is_some();
         scope.runner().run(PARTITIONS, &|partition| {
             self.write(partition).begin(batch_seq, timed);
@@ -373,8 +391,8 @@ impl<K: StateKey, S: StateValue> KeyedState<K, S> {
         let done: Vec<Mutex<Option<(O, StateSegment)>>> = (0..PARTITIONS).map(|_| Mutex::new(None)).collect();
         scope.runner().run(PARTITIONS, &|partition| {
             let mut guard = self.write(partition);
-            let idle = match self.timeout_ms {
-                Some(timeout_ms) if due => guard.idle(last, now.saturating_sub(timeout_ms)),
+            let idle = match idle_before_ms {
+                Some(before_ms) if due => guard.idle(last, before_ms),
                 _ => Vec::new(),
             };
             let view = View { partition: &*guard, last };
@@ -442,8 +460,12 @@ impl<K: StateKey, S: StateValue> KeyedState<K, S> {
 
     /// Whether a key is idle in a batch of that time after batch `last`.
     pub(super) fn has_idle(&self, last: u64, batch_time_ms: i64) -> bool {
-        let Some(timeout_ms) = self.timeout_ms else { return false };
-        let before_ms = batch_time_ms.saturating_sub(timeout_ms);
+        let before_ms = self.timeout_ms.map(|timeout_ms| batch_time_ms.saturating_sub(timeout_ms));
+        before_ms.is_some_and(|before_ms| self.has_idle_before(last, before_ms))
+    }
+
+    /// Whether a key was last updated before that time, as it is after batch `last`.
+    pub(super) fn has_idle_before(&self, last: u64, before_ms: i64) -> bool {
         (0..PARTITIONS).any(|partition| !self.write(partition).idle(last, before_ms).is_empty())
     }
 

@@ -16,7 +16,7 @@ use crate::types::{BatchTime, SegmentKind, StateSegment};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn graph() -> Graph {
+pub(super) fn graph() -> Graph {
     Graph::with_interval(SECOND)
 }
 
@@ -36,7 +36,7 @@ fn run(graph: &Graph, seq: u64, values: &[&str]) -> (BatchScope, Vec<StateSegmen
     (scope, segments)
 }
 
-fn items<T: Ord + Send + 'static>(stream: &DStream<T>, scope: &BatchScope) -> Vec<T> {
+pub(super) fn items<T: Ord + Send + 'static>(stream: &DStream<T>, scope: &BatchScope) -> Vec<T> {
     let mut items = stream.rdd(scope).unwrap().collect().unwrap();
     items.sort();
     items
@@ -367,12 +367,12 @@ struct BatchCount(i64);
 
 /// The table of stored segments: a base takes the place of all before it.
 #[derive(Default)]
-struct Table {
-    stored: BTreeMap<u32, Vec<StateSegment>>,
+pub(super) struct Table {
+    pub(super) stored: BTreeMap<u32, Vec<StateSegment>>,
 }
 
 impl Table {
-    fn commit(&mut self, segments: Vec<StateSegment>) {
+    pub(super) fn commit(&mut self, segments: Vec<StateSegment>) {
         for segment in segments {
             let stored = self.stored.entry(segment.partition).or_default();
             if segment.kind == SegmentKind::Base {
@@ -382,7 +382,7 @@ impl Table {
         }
     }
 
-    fn restore(&self, graph: &Graph, last: u64) -> crate::Result<()> {
+    pub(super) fn restore(&self, graph: &Graph, last: u64) -> crate::Result<()> {
         let state = &graph.states()[0];
         state.clear();
         (0..state.partitions()).try_for_each(|partition| {

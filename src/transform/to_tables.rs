@@ -364,7 +364,13 @@ impl RecordTask {
     }
 }
 
-fn dead_letter(record: &Record, stage: DeadLetterStage, reason: String, output: Option<String>) -> DeadLetter {
+/// A refused record, whole.
+pub(super) fn dead_letter(
+    record: &Record,
+    stage: DeadLetterStage,
+    reason: String,
+    output: Option<String>,
+) -> DeadLetter {
     DeadLetter {
         topic_partition: record.topic_partition().clone(),
         offset: record.offset(),

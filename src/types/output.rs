@@ -98,6 +98,8 @@ pub enum DeadLetterStage {
     Convert,
     /// The database refused the row.
     Write,
+    /// It came into no window over event time: too late, or without a time that can be used.
+    Window,
 }
 
 impl fmt::Display for DeadLetterStage {
@@ -106,6 +108,7 @@ impl fmt::Display for DeadLetterStage {
             Self::Decode => "decode",
             Self::Convert => "convert",
             Self::Write => "write",
+            Self::Window => "window",
         })
     }
 }

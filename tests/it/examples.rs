@@ -2,7 +2,7 @@
 //!
 //! A test has its example's name, runs it with [`run_example`], and checks what it left in the database.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path, time::SystemTime};
 
 use sqlx::{Connection as _, SqliteConnection};
 
@@ -115,6 +115,43 @@ async fn map_with_state_sessions() {
         assert!(rows.contains(&(customer.to_owned(), 10, total)), "{rows:?}");
     }
     assert_eq!(database.count("map_with_state_sessions WHERE NOT away").await, 33);
+}
+
+#[tokio::test]
+async fn event_time() {
+    let (kafka, database) = (shared_kafka().await, fresh_database().await);
+    let topic = kafka.topic(2).await;
+    // A whole minute about an hour ago: brokers refuse what is far ahead, and delete what is old.
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    let minute = (i64::try_from(now.as_millis()).unwrap() - 3_600_000) / 60_000 * 60_000;
+    let order = |n: i64, seconds: i64| {
+        record(n.to_string()).key(format!("customer-{}", n % 3)).timestamp(minute + seconds * 1000)
+    };
+    let run = async |orders: Vec<_>| {
+        kafka.produce(&topic, orders).await;
+        run_example("event_time", &kafka, &database, &[("TOPIC", &topic)]).await
+    };
+    let printed = run((0..30).map(|n| order(n, n)).collect()).await;
+    assert!(printed.starts_with("30 orders read, 0 too late;"), "{printed}");
+    assert_eq!((database.count("minutes").await, database.count("minutes_so_far").await), (0, 3));
+    // Ten minutes later; from the batch after it on the first minute is over.
+    assert!(run(vec![order(30, 600)]).await.starts_with("1 orders read, 0 too late;"));
+    assert!(run(vec![order(40, 5), order(31, 610)]).await.starts_with("2 orders read, 1 too late;"));
+    let rows = async |table: &str| {
+        let sql = format!("SELECT (minute_ms - {minute}) / 60000, customer, orders, total FROM {table} ORDER BY 1, 2");
+        database.rows::<(i64, String, i64, i64)>(&sql).await
+    };
+    // The sums of 0 to 29 by customer.
+    let first = [(0, "customer-0", 10, 135), (0, "customer-1", 10, 145), (0, "customer-2", 10, 155)];
+    let named = |rows: &[(i64, &str, i64, i64)]| -> Vec<_> {
+        rows.iter().map(|(minute, name, orders, total)| (*minute, (*name).to_owned(), *orders, *total)).collect()
+    };
+    assert_eq!(rows("minutes").await, named(&first));
+    let open = [(10, "customer-0", 1, 30), (10, "customer-1", 1, 31)];
+    assert_eq!(rows("minutes_so_far").await, named(&[&first[..], &open].concat()));
+    let letters = "SELECT convert_from(key, 'UTF8'), convert_from(value, 'UTF8'), stage FROM directstream.dead_letters";
+    let letters = database.rows::<(String, String, String)>(letters).await;
+    assert_eq!(letters, [("customer-1", "40", "window")].map(|(k, v, s)| (k.to_owned(), v.to_owned(), s.to_owned())));
 }
 
 #[tokio::test]

@@ -53,6 +53,7 @@ fn told_everything() -> Reporter {
         bytes: 1_400,
         rows: 12,
         dead_letters: vec![(DeadLetterStage::Convert, 2)],
+        late_records: 3,
         lost_ranges: vec![(LostRangeReason::Retention, Some(100)), (LostRangeReason::TopicRecreated, None)],
     };
     let mut ended = completed(done, counts);

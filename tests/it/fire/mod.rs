@@ -4,6 +4,7 @@
 
 mod budget;
 mod damaged;
+mod event_time;
 mod field;
 mod files;
 mod healthy;

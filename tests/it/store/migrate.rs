@@ -21,6 +21,7 @@ on_every_database! {
     the_inspector_reads_while_the_job_runs,
     the_ledger_forgets_old_batches_and_keeps_enough,
     dead_letters_and_lost_ranges_are_kept_whole,
+    dead_letters_of_windows_stay_and_keep_their_numbers_when_the_schema_goes_back,
 }
 
 async fn up_down_and_up_again(world: World) {
@@ -31,9 +32,9 @@ async fn up_down_and_up_again(world: World) {
     committer.stop().await;
     assert!(migration_status(&url).await.unwrap().iter().all(|migration| migration.applied));
     assert!(migrate_up(&url).await.unwrap().is_empty());
-    assert_eq!(migrate_down(&url, 1).await.unwrap(), [6, 5, 4, 3, 2]);
+    assert_eq!(migrate_down(&url, 1).await.unwrap(), [7, 6, 5, 4, 3, 2]);
     assert_eq!(migrate_down(&url, 0).await.unwrap(), [1]);
-    assert_eq!(migrate_up(&url).await.unwrap(), [1, 2, 3, 4, 5, 6]);
+    assert_eq!(migrate_up(&url).await.unwrap(), [1, 2, 3, 4, 5, 6, 7]);
     assert_eq!(world.count(&world.own("applications")).await, 0);
 }
 
@@ -44,7 +45,7 @@ async fn a_newer_schema_is_refused_with_both_versions(world: World) {
     world.execute(&sql).await;
     let error = world.try_start(world.settings()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
-    assert!(error.to_string().contains("schema=99 program=6"), "{error}");
+    assert!(error.to_string().contains("schema=99 program=7"), "{error}");
     let url = world.url().parse().unwrap();
     assert_eq!(migrate_down(&url, 0).await.unwrap_err().kind(), ErrorKind::Config);
 }
@@ -65,7 +66,7 @@ async fn processes_that_start_together_migrate_once(world: World) {
     };
     let started = tokio::join!(start(1), start(2), start(3));
     assert!(started.0.is_ok() && started.1.is_ok() && started.2.is_ok(), "{started:?}");
-    assert_eq!(world.count(&world.own("migrations")).await, 6);
+    assert_eq!(world.count(&world.own("migrations")).await, 7);
 }
 
 async fn tables_stay_while_a_live_process_owns_an_application(world: World) {
@@ -170,4 +171,42 @@ async fn dead_letters_and_lost_ranges_are_kept_whole(world: World) {
     assert_eq!(world.count(&lost).await, 1);
     assert_eq!(world.number(&format!("SELECT dead_letters + lost_ranges FROM {}", world.own("batches"))).await, 3);
     committer.stop().await;
+}
+
+async fn dead_letters_of_windows_stay_and_keep_their_numbers_when_the_schema_goes_back(world: World) {
+    use directstream::types::{DeadLetter, DeadLetterStage};
+    let letter = |offset: i64| DeadLetter {
+        topic_partition: moved(0, 0, 1).range.topic_partition,
+        offset: at(offset),
+        stage: DeadLetterStage::Window,
+        reason: "too late".into(),
+        output: Some("minutes".into()),
+        key: Some(vec![0, 1]),
+        value: None,
+        headers: "[]".into(),
+        timestamp_ms: Some(7),
+    };
+    let url = world.url().parse().unwrap();
+    let letters = world.own("dead_letters");
+    let refuse = async |seq: u32, offsets: &[i64]| {
+        let (committer, recovered) = world.start(vec![lines()]).await;
+        if seq == 1 {
+            committer.initialize_positions(vec![position(0, 0)]).await.unwrap();
+        }
+        let from = i64::from(seq - 1) * 10;
+        let mut batch = line_batch(&recovered.tables[0], seq.into(), from, from + 10);
+        batch.dead_letters = offsets.iter().map(|offset| letter(*offset)).collect();
+        committed(committer.commit(batch).await.unwrap());
+        committer.stop().await;
+    };
+    refuse(1, &[3, 4]).await;
+    assert_eq!(world.count(&format!("{letters} WHERE stage = 'window'")).await, 2);
+    // The last number was given, and is not given again.
+    world.execute(&format!("DELETE FROM {letters} WHERE \"offset\" = 4")).await;
+    assert_eq!(migrate_down(&url, 6).await.unwrap(), [7]);
+    assert_eq!(world.count(&format!("{letters} WHERE stage = 'convert' AND id = 1 AND timestamp_ms = 7")).await, 1);
+    assert_eq!(migrate_up(&url).await.unwrap(), [7]);
+    refuse(2, &[15]).await;
+    assert_eq!(world.number(&format!("SELECT id FROM {letters} WHERE \"offset\" = 15 AND stage = 'window'")).await, 3);
+    assert_eq!(world.count(&letters).await, 2);
 }

@@ -26,7 +26,7 @@ pub(crate) use cutter::{Cutter, Fault};
 pub(crate) use example::{example_names, example_program, run_example};
 pub(crate) use image::{Image, kafka, postgres};
 pub(crate) use job_file::JobFile;
-pub(crate) use kafka::{End, Kafka, record, shared_kafka};
+pub(crate) use kafka::{End, Kafka, Record, record, shared_kafka};
 pub(crate) use postgres::{Database, fresh_database};
 pub(crate) use process::{Process, directstream};
 pub(crate) use server::Server;
