@@ -21,6 +21,7 @@ mod dstream;
 mod element;
 mod emit_by_key;
 mod exchange;
+mod file_series;
 mod filter;
 mod flat_map;
 mod flat_map_values;
@@ -39,7 +40,9 @@ mod map_partitions;
 mod map_values;
 mod map_with_state;
 mod min_max;
+mod object_file;
 mod parallelize;
+mod part_files;
 mod partition_by;
 mod partitioner;
 mod print;
@@ -48,6 +51,8 @@ mod reduce;
 mod reduce_by_key;
 mod repartition;
 mod runner;
+mod save_as_object_files;
+mod save_as_text_files;
 mod save_to_table;
 mod scope;
 mod shuffle;
@@ -56,6 +61,7 @@ mod state_segment;
 mod subtract;
 mod sum;
 mod table_rows;
+mod text_file;
 mod to_tables;
 mod top;
 mod transform_rdd;
@@ -66,6 +72,8 @@ mod window;
 mod window_inverse;
 mod zip_with_index;
 
+#[cfg(test)]
+mod file_tests;
 #[cfg(test)]
 mod speed_tests;
 #[cfg(test)]

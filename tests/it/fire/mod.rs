@@ -8,6 +8,7 @@ mod field;
 mod files;
 mod healthy;
 mod promotion;
+mod saved_files;
 mod state;
 mod storm;
 mod sweep;
