@@ -25,6 +25,7 @@ mod file_series;
 mod filter;
 mod flat_map;
 mod flat_map_values;
+mod foreach_partition;
 mod foreach_rdd;
 mod glom;
 mod graph;

@@ -232,25 +232,6 @@ impl<T: Send + 'static> Rdd<T> {
         )?;
         Ok(())
     }
-
-    /// Runs `each` once per partition with its number and all its elements.
-    ///
-    /// # Errors
-    /// What a task or `each` failed with.
-    pub fn foreach_partition(&self, each: impl Fn(usize, Vec<T>) -> Result<()> + Sync) -> Result<()> {
-        let parts = self.run(|partition| (partition, Vec::new()), |(_, part), item| push(part, item))?;
-        let parts: Vec<_> = parts.into_iter().map(|part| Mutex::new(Some(part))).collect();
-        blocking(|| {
-            self.scope.runner().run(parts.len(), &|index| match parts[index]
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take()
-            {
-                Some((partition, items)) => each(partition, items),
-                None => Ok(()),
-            })
-        })
-    }
 }
 
 pub(crate) fn push<T>(part: &mut Vec<T>, item: T) -> Flow {

@@ -247,6 +247,39 @@ async fn save_as_files() {
     assert_eq!(lines, expected);
 }
 
+#[tokio::test]
+async fn foreach_partition() {
+    let (kafka, database) = (shared_kafka().await, fresh_database().await);
+    let topic = kafka.topic(3).await;
+    let reading = |n: u32| record(format!("{n}.5")).key(format!("sensor-{}", n % 7));
+    let folder = tempfile::tempdir().unwrap();
+    let store = |name: &str| format!("checkpoint:{}", folder.path().join(name).display());
+    let run = async |store: &str| {
+        let env = [("TOPIC", topic.as_str()), ("STORE", store)];
+        let printed = run_example("foreach_partition", &kafka, &database, &env).await;
+        let sql = "SELECT sensor, kafka_offset, value FROM last_readings ORDER BY sensor";
+        (printed, database.rows::<(String, i64, f64)>(sql).await)
+    };
+    kafka.produce(&topic, (0..1000).map(reading).chain([record("none").key("sensor-0")]).collect()).await;
+    let (printed, _) = run(&store("a")).await;
+    assert!(printed.starts_with("1001 readings"), "{printed}");
+    kafka.produce(&topic, (1000..1100).map(reading).collect()).await;
+    let (printed, last) = run(&store("a")).await;
+    assert!(printed.starts_with("100 readings"), "{printed}");
+    let mut expected = BTreeMap::new();
+    for seen in kafka.recount(&topic).await {
+        if let Ok(value) = seen.value.unwrap().parse::<f64>() {
+            expected.insert(seen.key.unwrap(), (seen.offset, value));
+        }
+    }
+    let rows = |last: Vec<(String, i64, f64)>| last.into_iter().map(|(sensor, at, value)| (sensor, (at, value)));
+    assert_eq!(rows(last).collect::<BTreeMap<_, _>>(), expected);
+    // Offsets that are gone: every batch happens once more, and changes nothing.
+    let (printed, last) = run(&store("b")).await;
+    assert!(printed.starts_with("1101 readings"), "{printed}");
+    assert_eq!(rows(last).collect::<BTreeMap<_, _>>(), expected);
+}
+
 #[test]
 fn every_example_has_a_test() {
     let tests = include_str!("examples.rs");
