@@ -148,9 +148,7 @@ impl<T: Send + 'static> DStream<T> {
         self.node.graph.check_slides(name, [self.slide_ms(), other.slide_ms()]);
         let (this, other) = (self.used(), other.used());
         let nature = Nature { slide_ms: self.slide_ms(), stateful: self.is_stateful() || other.is_stateful() };
-        DStream::of_nature(&self.node.graph, name, nature, move |scope| {
-            make(this.rdd(scope)?, other.rdd(scope)?)
-        })
+        DStream::of_nature(&self.node.graph, name, nature, move |scope| make(this.rdd(scope)?, other.rdd(scope)?))
     }
 
     /// A handle for a child or an output: the second one makes this stream a shared one.

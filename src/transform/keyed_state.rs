@@ -457,8 +457,7 @@ impl<K: StateKey, S: StateValue> KeyedState<K, S> {
             stored = stored.with(segment);
         }
         let timed = self.timeout_ms.is_some();
-        let (own, strays): (Vec<_>, Vec<_>) =
-            restored.into_iter().partition(|(key, _)| partition_of(key) == mine);
+        let (own, strays): (Vec<_>, Vec<_>) = restored.into_iter().partition(|(key, _)| partition_of(key) == mine);
         // Keys whose hash is another one now, as with another version of it: all partitions are written anew.
         let moved = !strays.is_empty();
         {

@@ -117,7 +117,11 @@ async fn state_survives(tables: Tables) {
     recount(&tables, &kafka.recount(&topic).await, &looks).await;
     // One row less, and it is not taken for what it was.
     let state = tables.own("state");
-    tables.execute(&format!("DELETE FROM {state} WHERE partition = 3 AND batch_seq IN (SELECT max(batch_seq) FROM {state})")).await;
+    tables
+        .execute(&format!(
+            "DELETE FROM {state} WHERE partition = 3 AND batch_seq IN (SELECT max(batch_seq) FROM {state})"
+        ))
+        .await;
     let log = folder.path().join("damaged");
     let mut program = Command::new(example_program("map_with_state_sessions"));
     program.env("BOOTSTRAP_SERVERS", kafka.brokers()).env("DATABASE_URL", tables.url()).env("TOPIC", &topic);
