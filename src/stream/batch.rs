@@ -18,7 +18,7 @@ use crate::{
     transform::{BatchScope, Input, KeepsState, Output, Prepared, Remembers, Runner, panicked},
     types::{
         BatchCommit, BatchInfo, BatchTime, ColumnShape, CommittedRange, Compute, Isolated, Isolating, LostRange,
-        Offset, OffsetRange, RangeCounts, Record, StateSegment, Task, TopicPartition,
+        Offset, OffsetRange, RangeCounts, Record, StateSegment, Task, Term, TopicPartition,
     },
 };
 
@@ -35,6 +35,8 @@ pub(super) struct Workshop {
     pub(super) states: Vec<Arc<dyn KeepsState>>,
     /// Where slides begin: milliseconds since 1970-01-01 UTC.
     pub(super) zero_time_ms: i64,
+    /// What every batch is run in.
+    pub(super) term: Arc<Term>,
     pub(super) keep_chunks: bool,
     pub(super) reporter: Reporter,
     pub(super) clock: Arc<dyn Clock>,

@@ -344,7 +344,7 @@ impl Driver {
         self.reporter.batch_submitted(&progress);
         progress.processing_start_time_ms = Some(now_ms);
         self.reporter.batch_started(&progress);
-        let task = Task::new(batch.clone());
+        let task = Task::new(batch.clone()).in_term(Arc::clone(&self.workshop.term));
         let reader = Arc::clone(&self.workshop.reader) as Arc<dyn ReadRanges>;
         let measured = Arc::new(Measured::new(reader, &batch.ranges, self.stream.memory_max / BATCH_SHARE_MAX));
         let assignment = Assignment {

@@ -28,7 +28,7 @@ use crate::{
     read::{DirectReader, ReaderSettings},
     report::Status,
     transform::Output,
-    types::{Offset, TableSpec, TopicPartition},
+    types::{Offset, TableSpec, Term, TopicPartition},
 };
 
 /// The pause between two questions to a cluster that does not answer yet.
@@ -116,6 +116,11 @@ fn workshop(parts: &Parts, reader: Arc<DirectReader>, recovered: &Recovered) -> 
         histories: parts.graph.histories(),
         states: parts.graph.states(),
         zero_time_ms: recovered.zero_time_ms,
+        term: Arc::new(Term {
+            application: parts.application.as_str().into(),
+            zero_time_ms: recovered.zero_time_ms,
+            epoch: recovered.epoch,
+        }),
         keep_chunks: !parts.graph.reads_once(),
         reporter: parts.reporter.clone(),
         clock: Arc::clone(&parts.clock),

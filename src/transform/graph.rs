@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -25,6 +26,8 @@ struct Inner {
     shared_operators: bool,
     inputs: usize,
     outputs: Vec<Output>,
+    /// Where outputs write files: what is theirs alone.
+    files: Vec<PathBuf>,
     histories: Vec<Arc<dyn Remembers>>,
     states: Vec<Arc<dyn KeepsState>>,
     /// The batch interval in milliseconds; 0 if none was told, which is taken for 1.
@@ -255,6 +258,22 @@ impl Graph {
             tracing::error!("{error} output={output:?}");
         }
         self.with(|inner| inner.outputs.push(output));
+    }
+
+    /// Gives files to an output.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if another output of the job has them.
+    pub(super) fn claim_files(&self, path: PathBuf) -> Result<()> {
+        self.with(|inner| {
+            if inner.files.contains(&path) {
+                let told =
+                    "two outputs of one job write folders of the same names: give one of them another prefix or suffix";
+                return Err(Error::config(format!("{told} path={}", path.display())));
+            }
+            inner.files.push(path);
+            Ok(())
+        })
     }
 
     /// The outputs, in order of definition.

@@ -23,9 +23,11 @@ mod emit_by_key;
 mod event_window;
 mod event_window_stream;
 mod exchange;
+mod file_series;
 mod filter;
 mod flat_map;
 mod flat_map_values;
+mod foreach_partition;
 mod foreach_rdd;
 mod glom;
 mod graph;
@@ -42,7 +44,9 @@ mod map_partitions;
 mod map_values;
 mod map_with_state;
 mod min_max;
+mod object_file;
 mod parallelize;
+mod part_files;
 mod partition_by;
 mod partitioner;
 mod print;
@@ -52,6 +56,8 @@ mod reduce_by_key;
 mod reduce_by_key_and_event_window;
 mod repartition;
 mod runner;
+mod save_as_object_files;
+mod save_as_text_files;
 mod save_to_table;
 mod scope;
 mod shuffle;
@@ -60,6 +66,7 @@ mod state_segment;
 mod subtract;
 mod sum;
 mod table_rows;
+mod text_file;
 mod to_tables;
 mod top;
 mod transform_rdd;
@@ -74,6 +81,8 @@ mod zip_with_index;
 
 #[cfg(test)]
 mod event_time_tests;
+#[cfg(test)]
+mod file_tests;
 #[cfg(test)]
 mod speed_tests;
 #[cfg(test)]

@@ -72,26 +72,41 @@ impl<T: Send + 'static> Rdd<T> {
         start: impl Fn(usize) -> S + Sync,
         each: impl Fn(&mut S, T) -> Flow + Sync,
     ) -> Result<Vec<S>> {
-        self.run_over(&(0..self.partitions()).collect::<Vec<_>>(), start, each)
+        self.run_whole(|partition| Ok(start(partition)), each, Ok)
     }
 
-    fn run_over<S: Send>(
+    /// The same where a partition also has a beginning and an end that may fail: both run in its own task, so that no more
+    /// partitions are in hand than tasks run at a time.
+    ///
+    /// # Errors
+    /// What a task failed with.
+    pub(super) fn run_whole<S, R: Send>(
+        &self,
+        start: impl Fn(usize) -> Result<S> + Sync,
+        each: impl Fn(&mut S, T) -> Flow + Sync,
+        end: impl Fn(S) -> Result<R> + Sync,
+    ) -> Result<Vec<R>> {
+        self.run_over(&(0..self.partitions()).collect::<Vec<_>>(), start, each, end)
+    }
+
+    fn run_over<S, R: Send>(
         &self,
         partitions: &[usize],
-        start: impl Fn(usize) -> S + Sync,
+        start: impl Fn(usize) -> Result<S> + Sync,
         each: impl Fn(&mut S, T) -> Flow + Sync,
-    ) -> Result<Vec<S>> {
+        end: impl Fn(S) -> Result<R> + Sync,
+    ) -> Result<Vec<R>> {
         blocking(|| {
             self.scope.run_shuffles(&self.compute.shuffles())?;
-            let slots: Vec<Mutex<Option<S>>> = partitions.iter().map(|_| Mutex::new(None)).collect();
+            let slots: Vec<Mutex<Option<R>>> = partitions.iter().map(|_| Mutex::new(None)).collect();
             self.scope.runner().run(partitions.len(), &|index| {
-                let mut state = start(partitions[index]);
+                let mut state = start(partitions[index])?;
                 let flow =
                     self.compute.compute(partitions[index], self.scope.task(), &mut |item| each(&mut state, item));
                 if let ControlFlow::Break(Stop::Failed(error)) = flow {
                     return Err(error);
                 }
-                *slots[index].lock().unwrap_or_else(PoisonError::into_inner) = Some(state);
+                *slots[index].lock().unwrap_or_else(PoisonError::into_inner) = Some(end(state)?);
                 Ok(())
             })?;
             let taken = slots.into_iter().map(|slot| slot.into_inner().unwrap_or_else(PoisonError::into_inner));
@@ -129,7 +144,14 @@ impl<T: Send + 'static> Rdd<T> {
         Ok(parts.into_iter().flatten().collect())
     }
 
-    /// The first `count` elements, in the order of partitions. Reads only as many partitions as it needs.
+    /// The first `count` elements, in the order of partitions. Reads only as many partitions as it needs. Spark: `take`.
+    ///
+    /// ```
+    /// use directstream::transform::Rdd;
+    ///
+    /// assert_eq!(Rdd::parallelize(["to", "be", "or"], 3).take(2)?, ["to", "be"]);
+    /// # Ok::<(), directstream::Error>(())
+    /// ```
     ///
     /// # Errors
     /// What a task failed with.
@@ -142,18 +164,27 @@ impl<T: Send + 'static> Rdd<T> {
             }
             let part = self.run_over(
                 &[partition],
-                |_| Vec::new(),
+                |_| Ok(Vec::new()),
                 |part: &mut Vec<T>, item| {
                     part.push(item);
                     if part.len() < missing { ControlFlow::Continue(()) } else { ControlFlow::Break(Stop::Enough) }
                 },
+                Ok,
             )?;
             taken.extend(part.into_iter().flatten());
         }
         Ok(taken)
     }
 
-    /// The first element, if there is one.
+    /// The first element, if there is one. Spark: `first`, which fails where there is none.
+    ///
+    /// ```
+    /// use directstream::transform::Rdd;
+    ///
+    /// let words = Rdd::parallelize(["to", "be"], 2);
+    /// assert_eq!((words.first()?, words.filter(|_| false).first()?), (Some("to"), None));
+    /// # Ok::<(), directstream::Error>(())
+    /// ```
     ///
     /// # Errors
     /// What a task failed with.
@@ -200,25 +231,6 @@ impl<T: Send + 'static> Rdd<T> {
             },
         )?;
         Ok(())
-    }
-
-    /// Runs `each` once per partition with its number and all its elements.
-    ///
-    /// # Errors
-    /// What a task or `each` failed with.
-    pub fn foreach_partition(&self, each: impl Fn(usize, Vec<T>) -> Result<()> + Sync) -> Result<()> {
-        let parts = self.run(|partition| (partition, Vec::new()), |(_, part), item| push(part, item))?;
-        let parts: Vec<_> = parts.into_iter().map(|part| Mutex::new(Some(part))).collect();
-        blocking(|| {
-            self.scope.runner().run(parts.len(), &|index| match parts[index]
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take()
-            {
-                Some((partition, items)) => each(partition, items),
-                None => Ok(()),
-            })
-        })
     }
 }
 

@@ -136,6 +136,29 @@ where
         Ok(self.reduced_batches(&combine).window(length, slide)?.reduce_by_key(move |a, b| combine(a, b)))
     }
 
+    /// Every `slide`, one pair per key of the last `length` with all its values: batch by batch, and within a batch as
+    /// [`group_by_key`](DStream::group_by_key) has them. Spark: `groupByKeyAndWindow`.
+    ///
+    /// All values of the window are in memory. If only a sum, a maximum or the like is made of them,
+    /// [`reduce_by_key_and_window`](DStream::reduce_by_key_and_window) needs far less of it.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # fn example(clicks: directstream::transform::DStream<(String, String)>) -> directstream::Result<()> {
+    /// let pages_of_each_user = clicks.group_by_key_and_window(Duration::from_secs(60), Duration::from_secs(10))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`window`](DStream::window).
+    pub fn group_by_key_and_window(&self, length: Duration, slide: Duration) -> Result<DStream<(K, Vec<V>)>> {
+        Ok(self.group_by_key().window(length, slide)?.reduce_by_key(|mut values, later| {
+            values.extend(later);
+            values
+        }))
+    }
+
     /// What a window keeps of each batch: one pair per key.
     pub(super) fn reduced_batches(&self, combine: &Arc<impl Fn(V, V) -> V + Send + Sync + 'static>) -> Self {
         let combine = Arc::clone(combine);

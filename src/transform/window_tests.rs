@@ -108,6 +108,31 @@ fn wn_05_to_12_reduced_by_key_with_and_without_inverse() {
 }
 
 #[test]
+fn wn_13_grouped_by_key() {
+    let grouped = |batches: &[&[&str]]| {
+        let groups = pairs(&graph()).group_by_key_and_window(2 * SECOND, SECOND).unwrap();
+        outputs(&groups, batches)
+    };
+    let ones: [&[(&str, usize)]; 6] = [
+        &[("a", 1)],
+        &[("a", 2), ("b", 1)],
+        &[("a", 2), ("b", 2), ("c", 1)],
+        &[("a", 2), ("b", 2), ("c", 1)],
+        &[("a", 2), ("b", 1)],
+        &[("a", 1)],
+    ];
+    let of = |pairs: &&[(&str, usize)]| -> Vec<(String, Vec<i64>)> {
+        pairs.iter().map(|(key, count)| ((*key).to_owned(), vec![1; *count])).collect()
+    };
+    assert_eq!(grouped(&[BIG, BIG].concat()), ones.iter().chain(&ones).map(of).collect::<Vec<_>>());
+    // Batch by batch, and in order within one.
+    let ordered = grouped(&[&["a 3", "a 1"], &["a 2"], &[]]);
+    assert_eq!(ordered, [vec![3, 1], vec![3, 1, 2], vec![2]].map(|values| vec![("a".to_owned(), values)]));
+    // A key without values leaves.
+    assert_eq!(grouped(&[&["a"], &[], &[]])[2], []);
+}
+
+#[test]
 fn wn_14_and_16_counts() {
     let (two, one) = (2 * SECOND, SECOND);
     let counts: DStream<u64> = texts(&graph()).count_by_window(two, one).unwrap();

@@ -9,6 +9,7 @@ mod record;
 pub(crate) mod rows;
 mod state;
 pub(crate) mod table;
+mod term;
 mod topic_partition;
 mod transaction;
 
@@ -24,5 +25,6 @@ pub use record::{Chunk, Headers, MemoryChunk, MemoryRecord, Record, Timestamp};
 pub use rows::{EncodedRows, Field, Refusal, RowReader, RowWriter};
 pub use state::{SegmentKind, StateSegment};
 pub use table::{Column, ColumnShape, ColumnSource, ColumnType, Merge, TableName, TableSpec, Value, WriteMode};
+pub use term::Term;
 pub use topic_partition::{TopicId, TopicPartition};
 pub use transaction::{BatchTransaction, Cell, TransactionCode, TransactionSql};

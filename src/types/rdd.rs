@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use super::BatchInfo;
+use super::{BatchInfo, Term};
 use crate::error::{Error, Result};
 
 /// Why the elements of a partition stop before their end.
@@ -30,6 +30,7 @@ pub type Flow = ControlFlow<Stop>;
 pub struct Task {
     /// The batch.
     pub batch: BatchInfo,
+    term: Option<Arc<Term>>,
     cancelled: Arc<AtomicBool>,
 }
 
@@ -37,7 +38,19 @@ impl Task {
     /// A task of `batch`.
     #[must_use]
     pub fn new(batch: BatchInfo) -> Self {
-        Self { batch, cancelled: Arc::new(AtomicBool::new(false)) }
+        Self { batch, term: None, cancelled: Arc::new(AtomicBool::new(false)) }
+    }
+
+    /// The same in a term of ownership, as a running stream's tasks are.
+    #[must_use]
+    pub fn in_term(self, term: Arc<Term>) -> Self {
+        Self { term: Some(term), ..self }
+    }
+
+    /// The term of ownership; `None` outside of a running stream.
+    #[must_use]
+    pub fn term(&self) -> Option<&Term> {
+        self.term.as_deref()
     }
 
     /// Asks the tasks of this batch to stop at their next chunk.

@@ -4,6 +4,7 @@
 
 use std::{collections::BTreeMap, path::Path, time::SystemTime};
 
+use directstream::transform::Rdd;
 use sqlx::{Connection as _, SqliteConnection};
 
 use crate::support::{End, example_names, fresh_database, record, run_example, shared_kafka};
@@ -244,6 +245,76 @@ async fn join_with_table() {
         turnover,
         expected.map(|(region, cents, orders, unpriced)| (region.to_owned(), cents, orders, unpriced))
     );
+}
+
+#[tokio::test]
+async fn save_as_files() {
+    let (kafka, database) = (shared_kafka().await, fresh_database().await);
+    let topic = kafka.topic(2).await;
+    let orders = |from: u32, until: u32| (from..until).map(|n| record(format!("order {n}"))).collect::<Vec<_>>();
+    kafka.produce(&topic, orders(0, 500)).await;
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("output");
+    let env = [("TOPIC", topic.as_str()), ("OUTPUT", output.to_str().unwrap())];
+    let printed = run_example("save_as_files", &kafka, &database, &env).await;
+    assert!(printed.starts_with("500 records in "), "{printed}");
+    // It goes on from the offsets; nobody ever sees an aborted transaction.
+    let transactions = vec![(End::Abort, orders(500, 550)), (End::Commit, orders(550, 600))];
+    kafka.transactions(&topic, transactions).await;
+    let printed = run_example("save_as_files", &kafka, &database, &env).await;
+    assert!(printed.starts_with("50 records in "), "{printed}");
+    let (mut lines, mut objects) = (Vec::new(), Vec::new());
+    for entry in std::fs::read_dir(&output).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let path = output.join(&name).display().to_string();
+        if name.starts_with("lines-") {
+            lines.extend(Rdd::text_file(&path).unwrap().collect().unwrap());
+        } else if name.starts_with("objects-") {
+            objects.extend(Rdd::<(i32, i64, String)>::object_file(&path).unwrap().collect().unwrap());
+        }
+    }
+    let seen = kafka.recount(&topic).await.into_iter().map(|seen| (seen.partition, seen.offset, seen.value.unwrap()));
+    let mut expected: Vec<_> = seen.collect();
+    expected.sort();
+    objects.sort();
+    assert_eq!(objects, expected);
+    let mut expected: Vec<_> = expected.into_iter().map(|(p, offset, value)| format!("{p} {offset} {value}")).collect();
+    expected.sort();
+    lines.sort();
+    assert_eq!(lines, expected);
+}
+
+#[tokio::test]
+async fn foreach_partition() {
+    let (kafka, database) = (shared_kafka().await, fresh_database().await);
+    let topic = kafka.topic(3).await;
+    let reading = |n: u32| record(format!("{n}.5")).key(format!("sensor-{}", n % 7));
+    let folder = tempfile::tempdir().unwrap();
+    let store = |name: &str| format!("checkpoint:{}", folder.path().join(name).display());
+    let run = async |store: &str| {
+        let env = [("TOPIC", topic.as_str()), ("STORE", store)];
+        let printed = run_example("foreach_partition", &kafka, &database, &env).await;
+        let sql = "SELECT sensor, kafka_offset, value FROM last_readings ORDER BY sensor";
+        (printed, database.rows::<(String, i64, f64)>(sql).await)
+    };
+    kafka.produce(&topic, (0..1000).map(reading).chain([record("none").key("sensor-0")]).collect()).await;
+    let (printed, _) = run(&store("a")).await;
+    assert!(printed.starts_with("1001 readings"), "{printed}");
+    kafka.produce(&topic, (1000..1100).map(reading).collect()).await;
+    let (printed, last) = run(&store("a")).await;
+    assert!(printed.starts_with("100 readings"), "{printed}");
+    let mut expected = BTreeMap::new();
+    for seen in kafka.recount(&topic).await {
+        if let Ok(value) = seen.value.unwrap().parse::<f64>() {
+            expected.insert(seen.key.unwrap(), (seen.offset, value));
+        }
+    }
+    let rows = |last: Vec<(String, i64, f64)>| last.into_iter().map(|(sensor, at, value)| (sensor, (at, value)));
+    assert_eq!(rows(last).collect::<BTreeMap<_, _>>(), expected);
+    // Offsets that are gone: every batch happens once more, and changes nothing.
+    let (printed, last) = run(&store("b")).await;
+    assert!(printed.starts_with("1101 readings"), "{printed}");
+    assert_eq!(rows(last).collect::<BTreeMap<_, _>>(), expected);
 }
 
 #[test]

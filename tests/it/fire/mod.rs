@@ -10,6 +10,7 @@ mod files;
 mod healthy;
 mod promotion;
 mod restarts;
+mod saved_files;
 mod state;
 mod storm;
 mod sweep;

@@ -6,6 +6,7 @@
 mod code;
 mod conformance;
 mod rules;
+mod spark;
 
 use std::{
     fs,
@@ -15,6 +16,7 @@ use std::{
 use rules::{
     SourceFile, banned_words, decision_names, folders_in_architecture, long_files, stage_imports, unsafe_code,
 };
+use spark::spark_page;
 
 /// All files below `folder` of the package, by their path from the package's root; nothing that is not text.
 fn files(folder: &str) -> Vec<SourceFile> {
@@ -75,6 +77,14 @@ fn no_banned_word_is_used() {
     let mine = |file: &SourceFile| file.path.starts_with("tests/it/tidy/");
     let files: Vec<_> = files("").into_iter().filter(|file| !mine(file) && file.path != "Cargo.lock").collect();
     assert_clean(&banned_words(&files));
+}
+
+#[test]
+fn every_name_of_spark_has_its_row_and_every_name_of_ours_is_there() {
+    let pages = files("docs");
+    let page = |path: &str| pages.iter().find(|page| page.path == path).map_or("", |page| page.text.as_str());
+    let complaints = spark_page(page("docs/from-spark.md"), &rust_files(&["src"]), page("docs/configuration.md"));
+    assert_clean(&complaints);
 }
 
 #[test]
