@@ -302,6 +302,8 @@ async fn one_seed(seed: u64, input: &Input, store: Store<'_>) -> (usize, usize) 
     let batches = look.batches(u32::MAX).await.unwrap();
     let file = |name: &str, time: i64| fs::read_to_string(folder.path().join(format!("{name}-{time}"))).ok();
     let times: Vec<i64> = batches.iter().map(|batch| batch.batch_time.as_ms()).collect();
+    // There is always something in the windows, so no tick is left out, also none at which no process lived.
+    assert!(times.windows(2).all(|pair| pair[1] - pair[0] == INTERVAL_MS), "seed {seed}: {times:?}");
     let first_slide = times.iter().find(|time| file("window", **time).is_some()).unwrap();
     let mut model = Model::default();
     let mut compared = 0;
