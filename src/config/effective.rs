@@ -92,6 +92,8 @@ fn kafka(values: &mut Values<'_>, job: &Job) {
     match &kafka.subscription {
         Subscription::Topics(topics) => values.put("kafka.topics", topics.join(",")),
         Subscription::Pattern(pattern) => values.put("kafka.topic_pattern", pattern),
+        // No key of a job file says so.
+        Subscription::Partitions(_) => {}
     }
     match &kafka.start {
         StartPolicy::Earliest => values.put("kafka.start", "earliest"),

@@ -1,14 +1,14 @@
 //! A job as plain data: every key of a job file, with its default.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     time::Duration,
 };
 
 use super::{Origins, Secret, StoreUrl};
 pub use crate::kafka::IsolationLevel;
-use crate::types::{Offset, TableSpec};
+use crate::types::{Offset, TableSpec, TopicPartition};
 
 /// `stream.batch_interval` when it is not given. Spark has no default; a second keeps the cost of a commit small.
 pub const BATCH_INTERVAL_DEFAULT: Duration = Duration::from_secs(1);
@@ -90,6 +90,8 @@ pub enum Subscription {
     Topics(Vec<String>),
     /// Every topic whose whole name matches this regular expression.
     Pattern(String),
+    /// These partitions alone; only a program says so.
+    Partitions(BTreeSet<TopicPartition>),
 }
 
 /// Where reading begins at the first start. Later starts go on from the stored offsets.

@@ -198,6 +198,7 @@ fn start_offsets(
             Some(Subscription::Pattern(pattern)) => {
                 Regex::new(&format!("^(?:{pattern})$")).is_ok_and(|pattern| pattern.is_match(&topic))
             }
+            Some(Subscription::Partitions(read)) => read.iter().any(|read| *read.topic == topic),
             None => true,
         };
         if !read {

@@ -27,6 +27,8 @@ pub enum TopicFilter {
     Topics(Vec<Arc<str>>),
     /// Those whose whole name matches.
     Pattern(Regex),
+    /// Single partitions, and the names of their topics.
+    Partitions(BTreeSet<TopicPartition>, Vec<Arc<str>>),
 }
 
 impl TopicFilter {
@@ -45,14 +47,27 @@ impl TopicFilter {
                 })?;
                 Self::Pattern(whole)
             }
+            Subscription::Partitions(partitions) => {
+                let names: BTreeSet<_> = partitions.iter().map(|partition| Arc::clone(&partition.topic)).collect();
+                Self::Partitions(partitions.clone(), names.into_iter().collect())
+            }
         })
     }
 
-    /// Whether the job reads this topic.
+    /// Whether the job reads this partition.
+    #[must_use]
+    pub fn reads(&self, topic_partition: &TopicPartition) -> bool {
+        match self {
+            Self::Partitions(partitions, _) => partitions.contains(topic_partition),
+            Self::Topics(_) | Self::Pattern(_) => self.matches(&topic_partition.topic),
+        }
+    }
+
+    /// Whether the job reads this topic, or partitions of it.
     #[must_use]
     pub fn matches(&self, topic: &str) -> bool {
         match self {
-            Self::Topics(topics) => topics.iter().any(|known| **known == *topic),
+            Self::Topics(topics) | Self::Partitions(_, topics) => topics.iter().any(|known| **known == *topic),
             Self::Pattern(pattern) => pattern.is_match(topic) && !INTERNAL_TOPICS.contains(&topic),
         }
     }
@@ -61,7 +76,7 @@ impl TopicFilter {
     #[must_use]
     pub fn names(&self) -> Option<&[Arc<str>]> {
         match self {
-            Self::Topics(topics) => Some(topics),
+            Self::Topics(topics) | Self::Partitions(_, topics) => Some(topics),
             Self::Pattern(_) => None,
         }
     }
@@ -126,20 +141,31 @@ impl Answers {
                 && filter.matches(topic)
             {
                 let topic_partition = |partition| TopicPartition::new(Arc::clone(topic), partition);
-                found.extend((0..*partitions).map(|partition| (topic_partition(partition), id.clone())));
+                let read = (0..*partitions).map(topic_partition).filter(|partition| filter.reads(partition));
+                found.extend(read.map(|partition| (partition, id.clone())));
             }
         }
         found
     }
 
-    /// The topics that the job names and that are not there, or were not answered for.
+    /// The topics that the job names and that are not there, or were not answered for; and single partitions that it names.
     #[must_use]
     pub fn missing_topics(&self, filter: &TopicFilter) -> Vec<Problem> {
+        let named = match filter {
+            TopicFilter::Partitions(named, _) => Some(named),
+            TopicFilter::Topics(_) | TopicFilter::Pattern(_) => None,
+        };
+        let missing_partitions = named.into_iter().flatten().filter_map(|named| match self.topics.get(&named.topic) {
+            Some(TopicAnswer::Topic { partitions, .. }) if named.partition >= *partitions => {
+                Some(Problem::of_partition(named, ProblemKind::UnknownPartition { partitions: *partitions }))
+            }
+            _ => None,
+        });
         let missing = filter.names().unwrap_or_default().iter().filter_map(|topic| {
             let kind = silence_of_topic(self.topics.get(topic))?;
             Some(Problem::of_topic(topic, kind))
         });
-        missing.collect()
+        missing.chain(missing_partitions).collect()
     }
 }
 
@@ -204,7 +230,7 @@ pub fn review(
     let mut review = Review { problems: answers.missing_topics(filter), ..Review::default() };
     let mut losses = Vec::new();
     let mut known = BTreeSet::new();
-    for partition in tracked.iter().filter(|partition| filter.matches(&partition.topic_partition.topic)) {
+    for partition in tracked.iter().filter(|partition| filter.reads(&partition.topic_partition)) {
         if !known.insert(&partition.topic_partition) {
             continue;
         }

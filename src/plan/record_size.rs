@@ -39,6 +39,11 @@ impl RecordSize {
         self.topics.entry(Arc::clone(&topic_partition.topic)).and_modify(follow).or_insert(size);
     }
 
+    /// Takes the size of a partition's records for known.
+    pub fn set(&mut self, topic_partition: &TopicPartition, bytes: u64) {
+        self.partitions.insert(topic_partition.clone(), bytes);
+    }
+
     /// The bytes that one record of this partition will probably have: by itself, by its topic, or as assumed.
     #[must_use]
     pub fn estimate(&self, topic_partition: &TopicPartition) -> u64 {

@@ -7,13 +7,13 @@ use std::{
     time::Duration,
 };
 
-use super::{measured::Measured, place::Place};
+use super::{measured::Measured, place::Place, sources::Sources};
 use crate::{
     clock::Clock,
     error::{Error, Result, Stage},
     failpoint,
     plan::{Plan, PlannedRange},
-    read::{DirectReader, KafkaRdd, ReadRanges},
+    read::{KafkaRdd, ReadRanges},
     report::{OutputOperationInfo, Reporter},
     transform::{BatchScope, Input, KeepsState, Output, Prepared, Remembers, Runner, panicked},
     types::{
@@ -24,7 +24,7 @@ use crate::{
 
 /// What every batch is run with.
 pub(super) struct Workshop {
-    pub(super) reader: Arc<DirectReader>,
+    pub(super) sources: Arc<Sources>,
     pub(super) runner: Arc<dyn Runner>,
     pub(super) outputs: Vec<Output>,
     /// The columns of all output tables, in the order in which the store was given them.
@@ -40,6 +40,47 @@ pub(super) struct Workshop {
     pub(super) keep_chunks: bool,
     pub(super) reporter: Reporter,
     pub(super) clock: Arc<dyn Clock>,
+}
+
+/// The records of one batch: an RDD for each stream.
+pub(super) struct Inputs {
+    all: Vec<Arc<KafkaRdd>>,
+}
+
+impl Inputs {
+    pub(super) fn for_scope(&self) -> Vec<Input> {
+        let input = |records: &Arc<KafkaRdd>| Input {
+            records: Arc::clone(records) as Arc<dyn Compute<Record>>,
+            ranges: Arc::clone(records.offset_ranges()),
+        };
+        self.all.iter().map(input).collect()
+    }
+
+    /// Reads what no output asked for.
+    ///
+    /// # Errors
+    /// What reading failed with.
+    pub(super) fn complete(&self, runner: &dyn Runner, task: &Task) -> Result<()> {
+        let partitions: Vec<_> = self
+            .all
+            .iter()
+            .flat_map(|rdd| (0..rdd.offset_ranges().len()).map(move |partition| (rdd, partition)))
+            .collect();
+        runner.run(partitions.len(), &|index| {
+            let (rdd, partition) = partitions[index];
+            rdd.complete(partition, task).map(|_| ())
+        })
+    }
+
+    /// What reading each range found; a range that was not read to its end is not in it.
+    pub(super) fn counts(&self) -> BTreeMap<TopicPartition, RangeCounts> {
+        let of = |rdd: &Arc<KafkaRdd>| {
+            let counts = rdd.counts();
+            let ranges = rdd.offset_ranges().iter().zip(counts);
+            ranges.filter_map(|(range, counts)| Some((range.topic_partition.clone(), counts?))).collect::<Vec<_>>()
+        };
+        self.all.iter().flat_map(of).collect()
+    }
 }
 
 /// What is planned for one batch.
@@ -91,21 +132,19 @@ impl Workshop {
         let ranges = &assignment.batch.ranges;
         let epochs = assignment.leader_epochs();
         let epoch_of = |topic_partition: &TopicPartition| epochs.get(topic_partition).copied();
-        self.reader.prepare(ranges, &epoch_of).map_err(|error| error.at(Stage::Read))?;
-        let measured = Arc::clone(&assignment.measured);
-        let records = Arc::new(KafkaRdd::new(measured as Arc<dyn ReadRanges>, Arc::clone(ranges), self.keep_chunks));
-        let input = Input { records: Arc::clone(&records) as Arc<dyn Compute<Record>>, ranges: Arc::clone(ranges) };
+        self.sources.prepare(ranges, &epoch_of).map_err(|error| error.at(Stage::Read))?;
+        let inputs = self.inputs(&(Arc::clone(&assignment.measured) as Arc<dyn ReadRanges>), ranges);
         let scope = if assignment.isolating { BatchScope::isolating } else { BatchScope::on_grid };
-        let scope = scope(assignment.task.clone(), Arc::clone(&self.runner), vec![input], self.zero_time_ms);
+        let scope = scope(assignment.task.clone(), Arc::clone(&self.runner), inputs.for_scope(), self.zero_time_ms);
         self.remember(&scope)?;
         let state = self.advance_states(&scope)?;
         let mut operations = Vec::new();
         let (prepared, isolating) = self.prepare(&scope, &mut operations)?;
         // Offsets are committed for all records, so all of them must have been there, also where no output asked.
-        self.runner.run(ranges.len(), &|partition| records.complete(partition, &assignment.task).map(|_| ()))?;
+        inputs.complete(&*self.runner, &assignment.task)?;
         assignment.measured.through();
         failpoint::hit("transform::done")?;
-        let ranges = committed_ranges(&assignment.plan, &records.counts())?;
+        let ranges = committed_ranges(&assignment.plan, &inputs.counts())?;
         check_chain(&ranges, &assignment.lost_ranges)?;
         let commit = BatchCommit {
             batch_seq: assignment.batch.batch_seq,
@@ -121,6 +160,17 @@ impl Workshop {
         };
         let late_records = self.states.iter().map(|state| state.late_records(commit.batch_seq)).sum();
         Ok(Processed { commit, operations, late_records, scope })
+    }
+
+    /// The records of `ranges`, stream by stream.
+    pub(super) fn inputs(&self, reader: &Arc<dyn ReadRanges>, ranges: &[OffsetRange]) -> Inputs {
+        let of = |ranges: Vec<OffsetRange>| KafkaRdd::new(Arc::clone(reader), ranges.into(), self.keep_chunks);
+        Inputs { all: self.sources.split(ranges).into_iter().map(of).map(Arc::new).collect() }
+    }
+
+    /// How far windows look back, in milliseconds of batch time; 0 if there are none.
+    pub(super) fn looks_back_ms(&self) -> i64 {
+        self.histories.iter().map(|history| history.remembered_ms()).max().unwrap_or(0)
     }
 
     /// Lets windows see the batch. A panic in the driver-side part of the user's code fails it.
@@ -236,10 +286,10 @@ impl Workshop {
 }
 
 /// The ranges that move an offset, each with what reading it found. Every offset must be accounted for.
-fn committed_ranges(plan: &Plan, counts: &[Option<RangeCounts>]) -> Result<Vec<CommittedRange>> {
+fn committed_ranges(plan: &Plan, counts: &BTreeMap<TopicPartition, RangeCounts>) -> Result<Vec<CommittedRange>> {
     let mut committed = Vec::new();
-    for (planned, counts) in plan.ranges.iter().zip(counts) {
-        let mut counts = counts.unwrap_or_default();
+    for planned in &plan.ranges {
+        let mut counts = counts.get(&planned.range.topic_partition).copied().unwrap_or_default();
         if counts.records + counts.gaps != planned.range.count() {
             let message = format!("a range was not read whole records={} gaps={}", counts.records, counts.gaps);
             return Err(Error::internal(message).at(Stage::Read).in_range(planned.range.clone()));

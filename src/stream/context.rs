@@ -9,14 +9,16 @@ use tokio::sync::watch;
 
 use super::{
     DirectStream,
-    driver::{Driver, End, STOP_STORE},
+    driver::{Driver, End, STOP_SOURCES, STOP_STORE},
     life::{Life, StreamingContextState, Termination},
+    source::{Source, SourceSpec},
+    sources::Sources,
     start,
 };
 use crate::{
     clock::{Clock, SystemClock},
     commit::{Committer, Ownership},
-    config::{BackpressureConfig, KafkaConfig, ReportConfig, StoreConfig, StoreUrl, StreamConfig},
+    config::{BackpressureConfig, ReportConfig, StoreConfig, StoreUrl, StreamConfig},
     error::{Error, Result, Stage},
     failpoint,
     report::{ListenerBus, Reporter, Status, StreamingListener, serve},
@@ -27,7 +29,7 @@ use crate::{
 /// What a stream is started with.
 pub(super) struct Parts {
     pub(super) application: String,
-    pub(super) kafka: KafkaConfig,
+    pub(super) specs: Vec<SourceSpec>,
     pub(super) stream: StreamConfig,
     pub(super) store: StoreConfig,
     pub(super) ownership: Ownership,
@@ -41,6 +43,7 @@ pub(super) struct Parts {
 
 pub(super) struct Started {
     pub(super) driver: Driver,
+    pub(super) sources: Sources,
     pub(super) committer: Committer,
 }
 
@@ -189,7 +192,7 @@ impl StreamingContextBuilder {
             clock: self.clock,
             reporter,
             graph,
-            kafka: Mutex::new(None),
+            specs: Mutex::default(),
             stop,
             life: Arc::new(Life::new()),
         })
@@ -228,7 +231,7 @@ pub struct StreamingContext {
     clock: Arc<dyn Clock>,
     reporter: Reporter,
     graph: Graph,
-    kafka: Mutex<Option<KafkaConfig>>,
+    specs: Mutex<Vec<SourceSpec>>,
     stop: watch::Sender<bool>,
     life: Arc<Life>,
 }
@@ -250,17 +253,44 @@ impl StreamingContext {
         }
     }
 
-    /// Says what is read. One direct stream per context so far; it may read many topics.
+    /// Records of Kafka: which topics, and where. A context may have several streams, also of several clusters; they are read
+    /// side by side, and all of their offsets move in the one transaction of the batch. Spark: `KafkaUtils.createDirectStream`.
+    ///
+    /// ```
+    /// # use directstream::stream::{DirectStream, StreamingContext};
+    /// # fn example(context: &StreamingContext) -> directstream::Result<()> {
+    /// let orders = context.direct_stream(DirectStream::topics(["orders"]).bootstrap_servers("one:9092"))?;
+    /// let returns = context.direct_stream(DirectStream::topics(["returns"]).bootstrap_servers("two:9092"))?;
+    /// orders.union(&returns).count().print();
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// A stream that is added to an application that has run before begins at the earliest offsets, as a new topic does. What two
+    /// streams must not do is read the same partition: the start, or the batch in which such a topic appears, fails with
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config), also where topics of the same name lie in two clusters.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a second one, and once the context was started or stopped.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) once the context was started or stopped.
     pub fn direct_stream(&self, stream: DirectStream) -> Result<DirectKafkaInputDStream> {
+        let DirectStream { kafka, max_rate_per_partition } = stream;
+        self.add_spec(SourceSpec::Kafka { kafka: Box::new(kafka), max_rate_per_partition })
+    }
+
+    /// Records of a source that needs no server.
+    ///
+    /// # Errors
+    /// As [`direct_stream`](Self::direct_stream).
+    #[expect(dead_code, reason = "until there is one")]
+    pub(crate) fn add_source(&self, source: Arc<dyn Source>) -> Result<DirectKafkaInputDStream> {
+        self.add_spec(SourceSpec::Local(source))
+    }
+
+    fn add_spec(&self, spec: SourceSpec) -> Result<DirectKafkaInputDStream> {
         self.graph.check_open()?;
-        let mut kafka = self.kafka.lock().unwrap_or_else(PoisonError::into_inner);
-        if kafka.is_some() {
-            return Err(Error::config("a context has one direct stream so far: give it all the topics"));
-        }
-        *kafka = Some(stream.kafka);
+        // The stream's number in the graph is its place in this list.
+        let mut specs = self.specs.lock().unwrap_or_else(PoisonError::into_inner);
+        specs.push(spec);
         Ok(DirectKafkaInputDStream::new(&self.graph))
     }
 
@@ -365,8 +395,10 @@ impl StreamingContext {
         };
         let reporter = self.reporter.clone();
         let driver = tokio::spawn(async move {
-            let Started { driver, committer } = started;
+            let Started { driver, sources, committer } = started;
             let ended = driver.run(stop).await;
+            // Before the application is given up: a successor opens the same logs.
+            let _ = tokio::time::timeout(STOP_SOURCES, sources.close()).await;
             // Given up in good order, so that a successor starts at once; a fenced process has nothing to give up.
             let _ = tokio::time::timeout(STOP_STORE, committer.stop()).await;
             reporter.stopped(ended.as_ref().err());
@@ -388,12 +420,14 @@ impl StreamingContext {
     }
 
     fn parts(&self) -> Result<Parts> {
-        let kafka = self.kafka.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let kafka = kafka.ok_or_else(|| Error::config("the context has no direct stream"))?;
+        let specs = self.specs.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if specs.is_empty() {
+            return Err(Error::config("the context has no stream: add one, such as a direct_stream"));
+        }
         self.graph.check()?;
         Ok(Parts {
             application: self.application.clone(),
-            kafka,
+            specs,
             stream: self.stream.clone(),
             store: self.store.clone(),
             ownership: self.ownership,

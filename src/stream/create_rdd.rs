@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{DirectStream, start::kafka_properties};
+use super::{DirectStream, source::kafka_properties};
 use crate::{
     clock::SystemClock,
     config::MEMORY_MAX_DEFAULT,

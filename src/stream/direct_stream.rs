@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     config::{IsolationLevel, KafkaConfig, OnDataLoss, Secret, StartPolicy, Subscription},
-    types::Offset,
+    types::{Offset, TopicPartition},
 };
 
 /// What a direct stream reads, and how.
@@ -17,6 +17,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct DirectStream {
     pub(super) kafka: KafkaConfig,
+    pub(super) max_rate_per_partition: Option<u64>,
 }
 
 impl DirectStream {
@@ -31,7 +32,7 @@ impl DirectStream {
             allow_unsafe_options: false,
             properties: BTreeMap::new(),
         };
-        Self { kafka }
+        Self { kafka, max_rate_per_partition: None }
     }
 
     /// Reads these topics. Spark: `Subscribe`.
@@ -43,6 +44,17 @@ impl DirectStream {
     /// Spark: `SubscribePattern`.
     pub fn topic_pattern(pattern: impl Into<String>) -> Self {
         Self::subscribed(Subscription::Pattern(pattern.into()))
+    }
+
+    /// Reads these partitions alone, whatever else the topics have. Spark: `Assign`.
+    ///
+    /// ```
+    /// use directstream::{TopicPartition, stream::DirectStream};
+    ///
+    /// let stream = DirectStream::partitions([TopicPartition::new("lines", 0), TopicPartition::new("lines", 3)]);
+    /// ```
+    pub fn partitions(partitions: impl IntoIterator<Item = TopicPartition>) -> Self {
+        Self::subscribed(Subscription::Partitions(partitions.into_iter().collect()))
     }
 
     /// `host:port` of brokers to begin with, separated by commas. Default: `localhost:9092`. Kafka: `bootstrap.servers`.
@@ -66,7 +78,8 @@ impl DirectStream {
         self
     }
 
-    /// The first start begins at these offsets; partitions not named begin at the earliest one. Spark: `Assign`.
+    /// The first start begins at these offsets; partitions not named begin at the earliest one. Spark: the offsets that
+    /// `Subscribe` and `Assign` take.
     #[must_use]
     pub fn start_at(self, offsets: impl IntoIterator<Item = (String, i32, Offset)>) -> Self {
         let mut topics: BTreeMap<String, BTreeMap<i32, Offset>> = BTreeMap::new();
@@ -74,6 +87,14 @@ impl DirectStream {
             topics.entry(topic).or_default().insert(partition, offset);
         }
         self.start(StartPolicy::Offsets(topics))
+    }
+
+    /// The most offsets a second of one partition of this stream. Default: that of the context. Spark has one for all:
+    /// `spark.streaming.kafka.maxRatePerPartition`.
+    #[must_use]
+    pub fn max_rate_per_partition(mut self, records_per_second: u64) -> Self {
+        self.max_rate_per_partition = Some(records_per_second);
+        self
     }
 
     /// Which records of transactional producers are seen. Default: only committed ones. Kafka: `isolation.level`.

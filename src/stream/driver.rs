@@ -1,7 +1,7 @@
 //! The loop: plan, read and transform, commit, report. Batches overlap, commits do not.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -12,26 +12,20 @@ use super::{
     asked_to_stop,
     batch::{Assignment, Processed, Workshop, ends_of, ranges_of},
     failing::{Failing, FailureBudget},
-    inquiry::Inquiry,
     measured::Measured,
     pending::{Patience, Pending, Settled},
     place::Place,
+    sources::Sources,
 };
 use crate::{
     clock::Clock,
     commit::{Committer, StoreHealth, StoredPosition},
-    config::{OnDataLoss, StreamConfig},
+    config::StreamConfig,
     error::{Error, ErrorKind, Result, Stage},
     failpoint,
-    kafka::TopicAnswer,
-    plan::{
-        Answers, BatchSpeed, Limits, Plan, RateController, Rates, RecordSize, Review, Silence, Timing, Tracked,
-        plan_batch, reached, review,
-    },
+    plan::{Plan, RateController, RecordSize, Silence, Timing, reached},
     read::ReadRanges,
-    report::{
-        BatchCounts, BatchOutcome, BatchProgress, CompletedBatch, InputInfo, PartitionPosition, Reporter, Status,
-    },
+    report::{BatchCounts, BatchOutcome, BatchProgress, CompletedBatch, Reporter, Status},
     types::{BatchCommit, BatchInfo, BatchTime, LostRange, Offset, Task, TopicPartition},
 };
 
@@ -40,11 +34,10 @@ use crate::{
 const STOP_COMMIT: Duration = Duration::from_secs(4);
 /// ... and so long may the store take to give the application up. All four together are the grace of ten seconds.
 pub(super) const STOP_STORE: Duration = Duration::from_secs(1);
-/// What a record costs beside its bytes: as rows that wait for the commit, and as messages that are kept.
-const STREAMED_RECORD_BYTES: u64 = 64;
-const KEPT_RECORD_BYTES: u64 = 512;
+/// ... and so long beforehand the sources to end, which takes time only where receivers have something to put away.
+pub(super) const STOP_SOURCES: Duration = Duration::from_secs(1);
 /// Of the memory budget, the share of one batch: half of it is prefetch, and two batches are in hand at a time.
-const BATCH_SHARE: u64 = 4;
+pub(super) const BATCH_SHARE: u64 = 4;
 /// ... and the share above which a batch is dropped and planned again: its records are far larger than those before them.
 const BATCH_SHARE_MAX: u64 = 2;
 
@@ -59,9 +52,8 @@ pub(super) enum End {
 
 pub(super) struct Driver {
     pub(super) stream: StreamConfig,
-    pub(super) on_data_loss: OnDataLoss,
     pub(super) workshop: Arc<Workshop>,
-    pub(super) inquiry: Inquiry,
+    pub(super) sources: Sources,
     pub(super) committer: Committer,
     pub(super) reporter: Reporter,
     pub(super) clock: Arc<dyn Clock>,
@@ -85,6 +77,8 @@ pub(super) struct Driver {
     pub(super) rehearse: bool,
     /// When a stop was first seen to be asked for, in monotonic time.
     pub(super) stop_asked: OnceLock<Duration>,
+    /// Committed batches that windows may still look back on, the oldest first.
+    pub(super) retired: VecDeque<BatchInfo>,
 }
 
 /// What a planned interval came to.
@@ -185,7 +179,7 @@ impl Driver {
         }
         let started = self.clock.monotonic();
         let answers = tokio::select! {
-            answers = self.inquiry.ask() => answers?,
+            answers = self.sources.ask() => answers?,
             // The question is left to itself: a broker that does not answer must not hold a stop up.
             () = asked_to_stop(stop) => return Ok(Turn::Abandoned),
         };
@@ -258,70 +252,6 @@ impl Driver {
         self.commit(processed, (progress, assignment, waited), stop).await
     }
 
-    fn plan(&mut self, answers: &Answers) -> Result<(Plan, Vec<LostRange>)> {
-        let tracked: Vec<Tracked> =
-            self.places.iter().map(|(topic_partition, place)| place.tracked(topic_partition)).collect();
-        let Review { positions, joined, mut lost_ranges, problems } =
-            review(&tracked, self.inquiry.filter(), answers, self.on_data_loss)?;
-        for topic_partition in joined {
-            tracing::info!(topic = %topic_partition.topic, partition = topic_partition.partition, "a partition joins");
-        }
-        let rates = Rates {
-            max_rate_per_partition: self.stream.max_rate_per_partition.map(float),
-            min_rate_per_partition: self.stream.min_rate_per_partition,
-            total_rate: self.total_rate(),
-            ..Rates::default()
-        };
-        let limits = Limits {
-            batch_interval: self.stream.batch_interval,
-            rates: &rates,
-            memory_bytes: Some(self.stream.memory_max / BATCH_SHARE),
-            record_size: &self.record_size,
-            stop_at: self.stop_at.as_ref(),
-        };
-        let plan = plan_batch(&positions, &answers.latest, &limits);
-        // A loss is committed together with the move over it, or not yet.
-        let moves =
-            |lost: &LostRange| plan.ranges.iter().any(|p| p.range.topic_partition == lost.topic_partition && p.moves());
-        lost_ranges.retain(moves);
-        let now = self.clock.monotonic();
-        self.silence.note(problems.iter().chain(&plan.problems), now);
-        let silent = self.silence.check(now, self.stream.unavailable_max);
-        silent.map_err(|error| self.inquiry.why_silent(error).at(Stage::Plan))?;
-        for planned in plan.ranges.iter().filter(|planned| planned.expected_topic_id == planned.topic_id) {
-            // The end of a topic that was created again says nothing about how far the one before it reached.
-            if let Some(place) = self.places.get_mut(&planned.range.topic_partition) {
-                place.latest = Some(planned.latest);
-            }
-        }
-        Ok((plan, lost_ranges))
-    }
-
-    /// The limit that backpressure sets for the next batch, in records a second.
-    fn total_rate(&self) -> Option<f64> {
-        self.rate_controller.as_ref().and_then(RateController::rate).map(float)
-    }
-
-    /// A committed batch tells how fast the job is.
-    fn learn(&mut self, speed: &BatchSpeed) {
-        let Some(controller) = &mut self.rate_controller else { return };
-        if let Some(records_per_second) = controller.on_batch_completed(speed) {
-            let BatchSpeed { records, processing_delay, scheduling_delay, .. } = speed;
-            tracing::debug!(records_per_second, records, ?processing_delay, ?scheduling_delay, "the rate limit is set");
-            self.reporter.rate_limit(self.total_rate());
-        }
-    }
-
-    fn report_positions(&self, answers: &Answers) {
-        let positions = self.places.iter().map(|(topic_partition, place)| PartitionPosition {
-            topic_partition: topic_partition.clone(),
-            committed: place.committed,
-            latest: place.latest,
-            earliest: answers.earliest.get(topic_partition).copied(),
-        });
-        self.reporter.positions(positions.collect());
-    }
-
     fn submit(
         &self,
         plan: Plan,
@@ -334,7 +264,7 @@ impl Driver {
         let now_ms = self.clock.now_ms();
         let mut progress = BatchProgress {
             batch: batch.clone(),
-            inputs: vec![InputInfo { stream_id: 0, ranges, records: None }],
+            inputs: self.inputs(&ranges),
             // The tick that the batch is named after, so that a batch that starts late shows it.
             submission_time_ms: time.as_ms().min(now_ms),
             processing_start_time_ms: None,
@@ -345,7 +275,7 @@ impl Driver {
         progress.processing_start_time_ms = Some(now_ms);
         self.reporter.batch_started(&progress);
         let task = Task::new(batch.clone()).in_term(Arc::clone(&self.workshop.term));
-        let reader = Arc::clone(&self.workshop.reader) as Arc<dyn ReadRanges>;
+        let reader = Arc::clone(&self.workshop.sources) as Arc<dyn ReadRanges>;
         let measured = Arc::new(Measured::new(reader, &batch.ranges, self.stream.memory_max / BATCH_SHARE_MAX));
         let assignment = Assignment {
             batch,
@@ -378,7 +308,9 @@ impl Driver {
         let Processed { commit, operations, late_records, .. } = processed;
         progress.output_operations = operations;
         for input in &mut progress.inputs {
-            input.records = Some(commit.ranges.iter().map(|range| range.counts.records).sum());
+            let own = |known| self.sources.number_of(known) == Some(input.stream_id);
+            let own = commit.ranges.iter().filter(|range| own(&range.range.topic_partition));
+            input.records = Some(own.map(|range| range.counts.records).sum());
         }
         self.advance(&commit, progress.batch.batch_time);
         self.report_memory(&commit);
@@ -397,27 +329,10 @@ impl Driver {
 
     /// The rows that wait for their commit and the records that are prefetched, of the one budget.
     fn report_memory(&self, commit: &BatchCommit) {
-        let queued = self.workshop.reader.queued_bytes();
+        let queued = self.sources.queued_bytes();
         let rows: usize = commit.tables.iter().flat_map(|table| &table.chunks).map(|chunk| chunk.bytes.len()).sum();
         self.reporter.read_queued(queued);
         self.reporter.memory(queued.saturating_add(rows as u64), self.stream.memory_max);
-    }
-
-    /// A topic that was deleted and created again between plan and commit: its records may be the new topic's.
-    pub(super) async fn recreated_topic(&self, commit: &BatchCommit) -> Result<Option<Error>> {
-        if !self.inquiry.tells_ids() {
-            return Ok(None);
-        }
-        let topics = self.inquiry.ask_topics().await?;
-        let changed = commit.ranges.iter().find(|range| {
-            // No answer is no evidence.
-            let told = topics.get(&range.range.topic_partition.topic);
-            matches!((told, &range.topic_id), (Some(TopicAnswer::Topic { id, .. }), Some(known))
-                if id.as_ref() != Some(known))
-        });
-        Ok(changed.map(|range| {
-            Error::offsets_lost("the topic was created again while its records were read").in_range(range.range.clone())
-        }))
     }
 
     /// The next batch is planned from this batch's ends.
@@ -437,12 +352,6 @@ impl Driver {
                 place.truncated = false;
             }
         }
-    }
-
-    /// The next plan knows the size of records better.
-    fn observe(&mut self, topic_partition: &TopicPartition, records: u64, bytes: u64) {
-        let overhead = if self.workshop.keep_chunks { KEPT_RECORD_BYTES } else { STREAMED_RECORD_BYTES };
-        self.record_size.observe(topic_partition, records, bytes + records * overhead);
     }
 
     /// A batch of which nothing remains: its ranges are planned again, if the error is one that passes.
@@ -519,6 +428,7 @@ impl Driver {
                         place.committed = Some(range.until_offset);
                     }
                 }
+                self.retire(progress.batch.clone());
                 if let Some(isolated) = commit.isolated {
                     counts.add_isolated(isolated);
                     tracing::warn!(
@@ -586,9 +496,4 @@ async fn settled(pending: &mut Option<Pending>) -> Result<Settled> {
         Some(pending) => pending.settled().await,
         None => std::future::pending().await,
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a rate above 2^53 a second is no limit anyway")]
-fn float(rate: u64) -> f64 {
-    rate as f64
 }

@@ -74,8 +74,8 @@ impl Driver {
             "the process before died and had committed nothing: the first batch is read once beforehand, partition by partition"
         );
         let stopped = Arc::new(AtomicBool::new(false));
-        let (reader, cancelled) = (Arc::clone(&self.workshop.reader), Arc::clone(&stopped));
-        let mut work = on_own_thread(move || reader.rehearse(&rehearsed, &|| cancelled.load(Ordering::Relaxed)));
+        let (sources, cancelled) = (self.sources.clone(), Arc::clone(&stopped));
+        let mut work = on_own_thread(move || sources.rehearse(&rehearsed, &|| cancelled.load(Ordering::Relaxed)));
         let mut beat = tokio::time::interval(Duration::from_secs(1));
         loop {
             tokio::select! {
@@ -106,7 +106,7 @@ impl Driver {
                 Err(error) => return Ok(Err(error)),
             };
         }
-        Ok(match self.recreated_topic(&processed.commit).await? {
+        Ok(match self.sources.recreated_topic(&processed.commit).await? {
             Some(error) => Err(error),
             None => Ok(processed),
         })

@@ -27,7 +27,7 @@ pub fn context_of(
         .store_config(job.store)
         .report_config(job.report);
     let context = adjust(builder).build()?;
-    let records = context.direct_stream(DirectStream { kafka: job.kafka })?;
+    let records = context.direct_stream(DirectStream { kafka: job.kafka, max_rate_per_partition: None })?;
     records.save_records(job.input.format, job.input.on_error, job.outputs);
     Ok(context)
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use super::{inquiry::Inquiry, start::kafka_properties};
+use super::{inquiry::Inquiry, source::kafka_properties};
 use crate::{
     clock::Clock,
     config::{Job, KafkaConfig},

@@ -27,57 +27,64 @@ pub enum StreamingContextState {
 }
 
 #[derive(Debug, Clone)]
-enum Stage {
+enum Phase {
     Initialized,
     Active,
     Stopped(Result<Termination>),
 }
 
+impl Phase {
+    fn state(&self) -> StreamingContextState {
+        match self {
+            Self::Initialized => StreamingContextState::Initialized,
+            Self::Active => StreamingContextState::Active,
+            Self::Stopped(_) => StreamingContextState::Stopped,
+        }
+    }
+}
+
 /// A stream's life, for whoever wants to know of it.
 #[derive(Debug)]
 pub(super) struct Life {
-    stage: watch::Sender<Stage>,
+    phase: watch::Sender<Phase>,
 }
 
 impl Life {
     pub(super) fn new() -> Self {
-        Self { stage: watch::Sender::new(Stage::Initialized) }
+        Self { phase: watch::Sender::new(Phase::Initialized) }
     }
 
     pub(super) fn state(&self) -> StreamingContextState {
-        match &*self.stage.borrow() {
-            Stage::Initialized => StreamingContextState::Initialized,
-            Stage::Active => StreamingContextState::Active,
-            Stage::Stopped(_) => StreamingContextState::Stopped,
-        }
+        self.phase.borrow().state()
     }
 
     /// Begins it; gives what it was before. Only what was [`Initialized`](StreamingContextState::Initialized) begins.
     pub(super) fn begin(&self) -> StreamingContextState {
-        let before = self.state();
-        let begins = |stage: &mut Stage| match stage {
-            Stage::Initialized => {
-                *stage = Stage::Active;
-                true
+        let mut before = StreamingContextState::Initialized;
+        self.phase.send_if_modified(|phase| {
+            before = phase.state();
+            let begins = before == StreamingContextState::Initialized;
+            if begins {
+                *phase = Phase::Active;
             }
-            Stage::Active | Stage::Stopped(_) => false,
-        };
-        if self.stage.send_if_modified(begins) { StreamingContextState::Initialized } else { before }
+            begins
+        });
+        before
     }
 
     /// What was not begun never will be.
     pub(super) fn stop(&self) {
-        self.stage.send_if_modified(|stage| match stage {
-            Stage::Initialized => {
-                *stage = Stage::Stopped(Ok(Termination::Stopped));
+        self.phase.send_if_modified(|phase| match phase {
+            Phase::Initialized => {
+                *phase = Phase::Stopped(Ok(Termination::Stopped));
                 true
             }
-            Stage::Active | Stage::Stopped(_) => false,
+            Phase::Active | Phase::Stopped(_) => false,
         });
     }
 
     pub(super) fn end(&self, ended: Result<Termination>) {
-        self.stage.send_replace(Stage::Stopped(ended));
+        self.phase.send_replace(Phase::Stopped(ended));
     }
 
     /// Waits for its end.
@@ -85,14 +92,14 @@ impl Life {
     /// # Errors
     /// What ended it; [`Config`](crate::ErrorKind::Config) if it was not begun.
     pub(super) async fn ended(&self) -> Result<Termination> {
-        let mut stage = self.stage.subscribe();
+        let mut phase = self.phase.subscribe();
         loop {
-            match &*stage.borrow_and_update() {
-                Stage::Initialized => return Err(Error::config("the context was not started")),
-                Stage::Active => {}
-                Stage::Stopped(ended) => return ended.clone(),
+            match &*phase.borrow_and_update() {
+                Phase::Initialized => return Err(Error::config("the context was not started")),
+                Phase::Active => {}
+                Phase::Stopped(ended) => return ended.clone(),
             }
-            if stage.changed().await.is_err() {
+            if phase.changed().await.is_err() {
                 return Err(Error::internal("the context is gone"));
             }
         }

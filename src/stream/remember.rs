@@ -5,12 +5,11 @@ use std::sync::Arc;
 use super::{batch::Workshop, context::Parts, work::on_own_thread};
 use crate::{
     commit::{Inspector, LedgerBatch, Recovered},
-    config::OnDataLoss,
     error::{Error, ErrorKind, Result, Stage},
     failpoint,
-    read::{KafkaRdd, ReadRanges},
-    transform::{BatchScope, Input},
-    types::{BatchInfo, Compute, OffsetRange, Record, Task},
+    read::ReadRanges,
+    transform::BatchScope,
+    types::{BatchInfo, OffsetRange, Task},
 };
 
 /// Batches of the ledger that are read at a time.
@@ -23,12 +22,11 @@ impl Workshop {
     /// [`OffsetsLost`](ErrorKind::OffsetsLost) or [`Corrupt`](ErrorKind::Corrupt) if Kafka no longer has their records, or has
     /// others: the windows cannot be told exactly. With `on_data_loss = "skip"` what is there is taken, and a warning says so.
     pub(super) async fn remember_past(self: &Arc<Self>, parts: &Parts, recovered: &Recovered) -> Result<()> {
-        let longest = self.histories.iter().map(|history| history.remembered_ms()).max();
-        let (Some(longest), Some(last)) = (longest, recovered.last_batch_time) else { return Ok(()) };
+        let Some(last) = recovered.last_batch_time.filter(|_| !self.histories.is_empty()) else { return Ok(()) };
         if failpoint::mutant("windows_begin_empty") {
             return Ok(());
         }
-        let after = last.as_ms().saturating_sub(longest);
+        let after = last.as_ms().saturating_sub(self.looks_back_ms());
         let mut inspector = Inspector::open(&parts.store.url, &parts.application).await?;
         let mut next = inspector.first_batch_after(after).await?;
         let mut remembered = 0;
@@ -37,8 +35,8 @@ impl Workshop {
             next = page.last().map(|batch| batch.batch_seq + 1);
             remembered += page.len();
             for batch in page {
-                let (workshop, skip) = (Arc::clone(self), parts.kafka.on_data_loss == OnDataLoss::Skip);
-                on_own_thread(move || workshop.remember_batch(&batch, skip)).await??;
+                let workshop = Arc::clone(self);
+                on_own_thread(move || workshop.remember_batch(&batch)).await??;
                 parts.reporter.progress();
             }
         }
@@ -46,14 +44,12 @@ impl Workshop {
         Ok(())
     }
 
-    fn remember_batch(&self, batch: &LedgerBatch, skip: bool) -> Result<()> {
+    fn remember_batch(&self, batch: &LedgerBatch) -> Result<()> {
         let ranges: Arc<[OffsetRange]> = batch.ranges.iter().map(|range| range.range.clone()).collect();
-        self.reader.prepare(&ranges, &|_| None).map_err(|error| error.at(Stage::Read))?;
-        let reader = Arc::clone(&self.reader) as Arc<dyn ReadRanges>;
-        let records = Arc::new(KafkaRdd::new(reader, Arc::clone(&ranges), self.keep_chunks));
-        let input = Input { records: Arc::clone(&records) as Arc<dyn Compute<Record>>, ranges: Arc::clone(&ranges) };
+        self.sources.prepare(&ranges, &|_| None).map_err(|error| error.at(Stage::Read))?;
+        let inputs = self.inputs(&(Arc::clone(&self.sources) as Arc<dyn ReadRanges>), &ranges);
         let task = Task::new(BatchInfo { batch_seq: batch.batch_seq, batch_time: batch.batch_time, ranges });
-        let scope = BatchScope::on_grid(task.clone(), Arc::clone(&self.runner), vec![input], self.zero_time_ms);
+        let scope = BatchScope::on_grid(task.clone(), Arc::clone(&self.runner), inputs.for_scope(), self.zero_time_ms);
         let told = |error: Error| {
             let text = format!(
                 "a window cannot be told exactly: a past batch cannot be read again batch_seq={}",
@@ -62,21 +58,25 @@ impl Workshop {
             Error::new(error.kind(), text).caused_by(error)
         };
         match self.remember(&scope) {
-            Err(error) if skip && error.kind() == ErrorKind::OffsetsLost => {
+            Err(error)
+                if error.kind() == ErrorKind::OffsetsLost && self.sources.skips_losses(error.topic_partition()) =>
+            {
                 tracing::warn!("{}", told(error).chain());
                 return Ok(());
             }
             remembered => remembered.map_err(told)?,
         }
-        for (partition, then) in batch.ranges.iter().enumerate() {
-            let now = records.complete(partition, &task).map_err(told)?;
+        inputs.complete(&*self.runner, &task).map_err(told)?;
+        let counts = inputs.counts();
+        for then in &batch.ranges {
+            let now = counts.get(&then.range.topic_partition).copied().unwrap_or_default();
             if (now.records, now.checksum) != (then.counts.records, then.counts.checksum) {
                 let text = format!(
                     "Kafka's records are not those of the ledger records={} now={}",
                     then.counts.records, now.records
                 );
                 let error = told(Error::corrupt(text).in_range(then.range.clone()));
-                if !skip {
+                if !self.sources.skips_losses(Some(&then.range.topic_partition)) {
                     return Err(error);
                 }
                 tracing::warn!("{}", error.chain());

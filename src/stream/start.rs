@@ -1,7 +1,7 @@
 //! From settings to the first batch: servers answer, the application is ours, positions are fixed.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -14,102 +14,117 @@ use super::{
     context::{Parts, Started},
     driver::Driver,
     failing::FailureBudget,
-    inquiry::Inquiry,
     place::Place,
+    source::{SourceSettings, SourceSpec},
+    sources::Sources,
 };
 use crate::{
-    commit::{Committer, Recovered, StoreHealth, StoreSettings, StoredPosition},
+    commit::{Committer, Recovered, StoreHealth, StoreSettings},
     config,
     error::{Error, ErrorKind, Result, Stage},
-    kafka::{KafkaProperties, OffsetLookup},
-    plan::{
-        Answers, RateController, RecordSize, Silence, StartPositions, Timing, TopicFilter, resolve_start, start_lookups,
-    },
-    read::{DirectReader, ReaderSettings},
+    plan::{RateController, RecordSize, Silence, Timing},
     report::Status,
     transform::Output,
-    types::{Offset, TableSpec, Term, TopicPartition},
+    types::{TableSpec, Term, TopicPartition},
 };
 
 /// The pause between two questions to a cluster that does not answer yet.
 const ASK_AGAIN: Duration = Duration::from_millis(250);
 
 /// Starts everything up to the first batch.
-pub(super) async fn start(parts: &Parts, mut stop: watch::Receiver<bool>) -> Result<Started> {
+pub(super) async fn start(parts: &Parts, stop: watch::Receiver<bool>) -> Result<Started> {
     let reporter = parts.reporter.clone();
     reporter.status(Status::Starting);
     refuse_tables_without_a_database(parts)?;
     let rate_controller = RateController::new(&parts.stream.backpressure, parts.stream.batch_interval)?;
-    let properties = kafka_properties(&parts.kafka, &parts.application);
-    let isolation = parts.kafka.isolation_level;
-    let lookup = OffsetLookup::new(&properties, Arc::clone(&parts.clock))?;
-    let inquiry = Inquiry::new(lookup, TopicFilter::new(&parts.kafka.subscription)?, isolation);
-    let reader_settings = ReaderSettings {
-        properties,
-        isolation,
+    let settings = SourceSettings {
+        application: &parts.application,
         memory_max_bytes: parts.stream.memory_max,
-        clients: parts.reader_clients,
+        reader_clients: parts.reader_clients,
+        clock: &parts.clock,
     };
-    let reader = Arc::new(DirectReader::new(reader_settings, Arc::clone(&parts.clock))?);
+    let sources = Sources::new(&parts.specs, &settings)?;
 
-    let asking = Asking { parts, inquiry: &inquiry, stop: stop.clone(), until: until(parts) };
-    let answers = first_answers(&asking).await?;
+    let asking = Asking { parts, sources: &sources, stop: stop.clone(), until: until(parts) };
+    asking.ask_until(|| sources.ask_servers()).await?;
     let timing = Timing::first_start(parts.clock.now_ms(), parts.stream.batch_interval, on_grid(parts));
-    let cluster_id = asking.in_time(inquiry.cluster_id()).await.unwrap_or(Ok(None))?;
+    let cluster_id = asking.in_time(sources.cluster_id()).await.unwrap_or(Ok(None))?;
     let settings = store_settings(parts, &timing, cluster_id);
     let (committer, recovered) = own(parts, settings, stop.clone()).await?;
     reporter.owned(recovered.epoch, recovered.batch_seq);
     let timing = Timing::resumed(recovered.zero_time_ms, parts.stream.batch_interval, on_grid(parts));
-    if recovered.positions.iter().any(|position| position.topic_id.is_some()) {
-        inquiry.expect_ids();
+    sources.expect_ids(&recovered.positions);
+    let begin = Begin { parts, sources: &sources, committer, recovered: &recovered, timing, rate_controller };
+    let begun = begin.first_batch(stop).await;
+    if begun.is_err() {
+        sources.close().await;
     }
-    // An owner may have been waited for, for long.
-    let asking = Asking { until: until(parts), ..asking };
-    let places = places(&asking, &committer, &recovered).await?;
-    let stop_at = match parts.until_latest {
-        true => Some(latest_of_all(&asking, answers).await?),
-        false => None,
-    };
+    begun
+}
 
-    let workshop = Arc::new(workshop(parts, reader, &recovered));
-    let taken_in = async {
-        workshop.restore_state(parts, &recovered).await?;
-        workshop.remember_past(parts, &recovered).await
-    };
-    tokio::select! {
-        taken_in = taken_in => taken_in?,
-        () = asked_to_stop(&mut stop) => return Err(stopped()),
+/// What is there once the application is owned.
+struct Begin<'a> {
+    parts: &'a Parts,
+    sources: &'a Sources,
+    committer: Committer,
+    recovered: &'a Recovered,
+    timing: Timing,
+    rate_controller: Option<RateController>,
+}
+
+impl Begin<'_> {
+    /// Sources are opened, positions fixed, and what windows and state remember is taken in.
+    async fn first_batch(self, mut stop: watch::Receiver<bool>) -> Result<Started> {
+        let Self { parts, sources, committer, recovered, timing, rate_controller } = self;
+        // An owner may have been waited for, for long.
+        let asking = Asking { parts, sources, stop: stop.clone(), until: until(parts) };
+        sources.open(&parts.application, &recovered.positions).await?;
+        let places = places(&asking, &committer, recovered).await?;
+        let stop_at = match parts.until_latest {
+            true => Some(asking.ask_until(|| sources.ask_whole()).await?.latest()),
+            false => None,
+        };
+
+        let workshop = Arc::new(workshop(parts, sources.clone(), recovered));
+        let taken_in = async {
+            workshop.restore_state(parts, recovered).await?;
+            workshop.remember_past(parts, recovered).await
+        };
+        tokio::select! {
+            taken_in = taken_in => taken_in?,
+            () = asked_to_stop(&mut stop) => return Err(stopped()),
+        }
+        let driver = Driver {
+            stream: parts.stream.clone(),
+            workshop,
+            sources: sources.clone(),
+            committer: committer.clone(),
+            reporter: parts.reporter.clone(),
+            clock: Arc::clone(&parts.clock),
+            timing,
+            places,
+            batch_seq: recovered.batch_seq,
+            last_time: recovered.last_batch_time,
+            record_size: RecordSize::new(),
+            rate_controller,
+            silence: Silence::default(),
+            stop_at,
+            pending: None,
+            refused: None,
+            conflicts: 0,
+            failures: FailureBudget::new(&parts.stream),
+            rehearse: recovered.died_in_vain,
+            stop_asked: OnceLock::new(),
+            retired: VecDeque::new(),
+        };
+        Ok(Started { driver, sources: sources.clone(), committer })
     }
-    let driver = Driver {
-        stream: parts.stream.clone(),
-        on_data_loss: parts.kafka.on_data_loss,
-        workshop,
-        inquiry,
-        committer: committer.clone(),
-        reporter,
-        clock: Arc::clone(&parts.clock),
-        timing,
-        places,
-        batch_seq: recovered.batch_seq,
-        last_time: recovered.last_batch_time,
-        record_size: RecordSize::new(),
-        rate_controller,
-        silence: Silence::default(),
-        stop_at,
-        pending: None,
-        refused: None,
-        conflicts: 0,
-        failures: FailureBudget::new(&parts.stream),
-        rehearse: recovered.died_in_vain,
-        stop_asked: OnceLock::new(),
-    };
-    Ok(Started { driver, committer })
 }
 
 /// What every batch will be run with.
-fn workshop(parts: &Parts, reader: Arc<DirectReader>, recovered: &Recovered) -> Workshop {
+fn workshop(parts: &Parts, sources: Sources, recovered: &Recovered) -> Workshop {
     Workshop {
-        reader,
+        sources: Arc::new(sources),
         runner: Arc::clone(&parts.runner),
         outputs: parts.graph.outputs(),
         tables: recovered.tables.iter().map(|table| table.columns.clone()).collect(),
@@ -130,19 +145,14 @@ fn workshop(parts: &Parts, reader: Arc<DirectReader>, recovered: &Recovered) -> 
 /// Jobs with a rate limit keep the grid: a rate means offsets per interval. Backpressure counts as one. Jobs with windows or
 /// state do: those slide over its ticks, or are told with them.
 fn on_grid(parts: &Parts) -> bool {
-    let rated = parts.stream.max_rate_per_partition.is_some() || parts.stream.backpressure.enabled;
-    rated || looks_back(parts)
+    let of_a_stream = |spec: &SourceSpec| spec.max_rate_per_partition().is_some();
+    let rated = parts.stream.max_rate_per_partition.is_some() || parts.specs.iter().any(of_a_stream);
+    rated || parts.stream.backpressure.enabled || looks_back(parts)
 }
 
 /// Whether the job has windows or state: its batch interval is part of what they mean.
 fn looks_back(parts: &Parts) -> bool {
     !parts.graph.histories().is_empty() || !parts.graph.states().is_empty()
-}
-
-pub(super) fn kafka_properties(kafka: &config::KafkaConfig, application: &str) -> KafkaProperties {
-    let properties = kafka.properties.iter().map(|(key, value)| (key.clone(), value.expose().to_owned())).collect();
-    let properties = KafkaProperties::new(&kafka.bootstrap_servers, application, properties);
-    if kafka.allow_unsafe_options { properties.allow_dangerous() } else { properties }
 }
 
 /// The tables of all outputs, in order of definition.
@@ -188,7 +198,7 @@ fn store_settings(parts: &Parts, timing: &Timing, cluster_id: Option<String>) ->
 /// Questions to Kafka that a start cannot do without.
 struct Asking<'a> {
     parts: &'a Parts,
-    inquiry: &'a Inquiry,
+    sources: &'a Sources,
     stop: watch::Receiver<bool>,
     /// When waiting for answers ends, in monotonic time.
     until: Duration,
@@ -225,7 +235,7 @@ impl Asking<'_> {
             }
             self.parts.reporter.progress();
             if self.parts.clock.monotonic() >= self.until {
-                return Err(self.inquiry.why_silent(failed).at(Stage::Start));
+                return Err(self.sources.why_silent(failed).at(Stage::Start));
             }
             tokio::select! {
                 () = tokio::time::sleep(ASK_AGAIN) => {}
@@ -238,31 +248,6 @@ impl Asking<'_> {
 /// What a start that was asked to stop ends with; the context turns it into an ordinary end.
 pub(super) fn stopped() -> Error {
     Error::unavailable("asked to stop while starting")
-}
-
-/// The first complete answer: every named topic, every partition's offsets.
-async fn first_answers(asking: &Asking<'_>) -> Result<Answers> {
-    let inquiry = asking.inquiry;
-    let ask = || async {
-        let answers = inquiry.ask().await?;
-        if let Some(problem) = answers.missing_topics(inquiry.filter()).first() {
-            return Err(problem.to_error());
-        }
-        let partitions = answers.partitions(inquiry.filter());
-        let whole =
-            partitions.iter().all(|(tp, _)| answers.latest.contains_key(tp) && answers.earliest.contains_key(tp));
-        Ok(whole.then_some(answers))
-    };
-    asking.ask_until(ask).await
-}
-
-async fn latest_of_all(asking: &Asking<'_>, first: Answers) -> Result<BTreeMap<TopicPartition, Offset>> {
-    // Asked again if the wait for an owner made the first answers old.
-    let answers = match asking.parts.ownership {
-        crate::commit::Ownership::TakeOver => first,
-        _ => first_answers(asking).await?,
-    };
-    Ok(answers.latest)
 }
 
 /// Takes the application over, or waits for its owner to leave.
@@ -297,24 +282,7 @@ async fn places(
     if !recovered.positions.is_empty() || recovered.batch_seq > 0 {
         return Ok(recovered.positions.iter().map(Place::of).collect());
     }
-    let (inquiry, start) = (asking.inquiry, &asking.parts.kafka.start);
-    let ask = || async {
-        let topics = Answers { topics: inquiry.ask_topics().await?, ..Answers::default() };
-        if let Some(problem) = topics.missing_topics(inquiry.filter()).first() {
-            return Err(problem.to_error());
-        }
-        let partitions = topics.partitions(inquiry.filter());
-        let names: Vec<TopicPartition> =
-            partitions.iter().map(|(topic_partition, _)| topic_partition.clone()).collect();
-        let told = inquiry.ask_start(start_lookups(start, &names)).await?;
-        let StartPositions::Ready(offsets) = resolve_start(start, &names, &told)? else { return Ok(None) };
-        let position = |(topic_partition, topic_id)| {
-            let until_offset = *offsets.get(&topic_partition)?;
-            Some(StoredPosition { topic_partition, topic_id, until_offset, leader_epoch: None })
-        };
-        Ok(partitions.into_iter().map(position).collect::<Option<Vec<_>>>())
-    };
-    let positions = asking.ask_until(ask).await?;
+    let positions = asking.ask_until(|| asking.sources.first_positions()).await?;
     committer.initialize_positions(positions.clone()).await?;
     Ok(positions.iter().map(Place::of).collect())
 }

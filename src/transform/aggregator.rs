@@ -132,6 +132,7 @@ impl<'a, K: Hash + Eq, A: Aggregator> MapSide<'a, K, A> {
     pub(super) fn into_tables(self) -> Vec<Combined<K, A::Combined>> {
         self.tables
     }
+
     /// Takes a pair.
     pub(crate) fn add(&mut self, key: K, value: A::Value) {
         let hash = self.hasher.hash_one(&key);

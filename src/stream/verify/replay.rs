@@ -12,7 +12,7 @@ use crate::{
     config::Job,
     error::{Error, Result, Stage},
     read::{DirectReader, KafkaRdd, ReadRanges, ReaderSettings},
-    stream::start::kafka_properties,
+    stream::source::kafka_properties,
     transform::{
         BatchScope, DirectKafkaInputDStream, Graph, Input, InputFormat, LocalRunner, OnError, Output, Prepared, Runner,
         TransactionalOutput,

@@ -15,7 +15,7 @@ use std::{
 };
 
 use directstream::{
-    Error,
+    Error, TopicPartition,
     commit::{Inspector, LedgerBatch},
     stream::{DirectStream, StreamingContext, Termination},
     transform::{DStream, State, StateSpec},
@@ -83,6 +83,11 @@ fn windowed(pairs: &DStream<Pair>, folder: &Path) -> directstream::Result<()> {
     told(&pairs.reduce_by_key_and_window(|a, b| a + b, length, slide)?, "reduce_by_key_and_window", folder);
     let inverse = pairs.reduce_by_key_and_window_with_inverse(|a, b| a + b, |a, b| a - b, length, slide)?;
     told(&inverse, "with_inverse", folder);
+    let grouped = pairs.group_by_key_and_window(length, slide)?.map_values(|mut values: Vec<i64>| {
+        values.sort_unstable();
+        values
+    });
+    told(&grouped, "group_by_key_and_window", folder);
     // State of windows.
     told(&inverse.update_state_by_key(|_, values, _| values.last().copied()), "state_of_windows", folder);
     Ok(())
@@ -126,11 +131,16 @@ fn runs_all_operators_in_a_process_of_its_own() {
             .until_latest(true)
             .build()
             .unwrap();
-        let topic = DirectStream::topics([setting("RESTARTS_TOPIC")]).bootstrap_servers(setting("RESTARTS_KAFKA"));
-        let pairs = context.direct_stream(topic).unwrap().map(|record| {
-            let key = String::from_utf8_lossy(record.key().unwrap_or_default()).into_owned();
-            (key, record.text().and_then(|text| text.parse().ok()).unwrap_or(0))
+        // A stream for each partition.
+        let streams = (0..PARTITIONS).map(|partition| {
+            let partition = TopicPartition::new(setting("RESTARTS_TOPIC"), partition);
+            let stream = DirectStream::partitions([partition]).bootstrap_servers(setting("RESTARTS_KAFKA"));
+            context.direct_stream(stream).unwrap().map(|record| {
+                let key = String::from_utf8_lossy(record.key().unwrap_or_default()).into_owned();
+                (key, record.text().and_then(|text| text.parse().ok()).unwrap_or(0))
+            })
         });
+        let pairs = context.union(streams).unwrap();
         let folder = PathBuf::from(setting("RESTARTS_FOLDER"));
         windowed(&pairs, &folder).unwrap();
         stateful(&pairs, &folder);
@@ -170,12 +180,15 @@ impl Model {
         let inside = self.batches.iter().filter(|(other, _)| *other > time - LENGTH_MS);
         let inside: Vec<&Pair> = inside.flat_map(|(_, records)| records).collect();
         let (mut by_key, mut by_value) = (BTreeMap::new(), BTreeMap::new());
+        let mut grouped: BTreeMap<String, Vec<i64>> = BTreeMap::new();
         for (key, value) in &inside {
+            grouped.entry(key.clone()).or_default().push(*value);
             *by_key.entry(key.clone()).or_insert(0) += value;
             *by_value.entry(*value).or_insert(0_u64) += 1;
         }
         self.windows.extend(by_key.iter().map(|(key, value)| (key.clone(), *value)));
         self.windows.retain(|key, _| by_key.contains_key(key));
+        grouped.values_mut().for_each(|values| values.sort_unstable());
         let sum = inside.iter().map(|(_, value)| *value).reduce(|a, b| a + b);
         vec![
             ("window", text(&inside)),
@@ -184,6 +197,7 @@ impl Model {
             ("count_by_value_and_window", text(&by_value)),
             ("reduce_by_key_and_window", text(&by_key)),
             ("with_inverse", text(&by_key)),
+            ("group_by_key_and_window", text(&grouped)),
             ("state_of_windows", text(&self.windows)),
         ]
     }

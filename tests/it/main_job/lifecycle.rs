@@ -105,7 +105,7 @@ async fn lc_05_and_08_what_a_context_lacks_is_told_by_its_start() {
     let build = || StreamingContext::builder("life", INTERVAL).store(&tables.url()).unwrap().build().unwrap();
     let nothing_read = build();
     let (_, text) = kind(&nothing_read.start().await.unwrap_err());
-    assert!(text.contains("no direct stream"), "{text}");
+    assert!(text.contains("has no stream"), "{text}");
     assert_eq!(nothing_read.state(), StreamingContextState::Stopped);
     // LC-14: whoever waits is told what the start was.
     assert_eq!(kind(&nothing_read.await_termination().await.unwrap_err()).1, text);

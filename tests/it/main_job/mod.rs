@@ -14,4 +14,5 @@ mod partitions;
 pub(crate) mod recount;
 mod refused_rows;
 mod state_speed;
+mod streams;
 pub(crate) mod tables;
