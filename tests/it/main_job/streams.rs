@@ -77,7 +77,7 @@ async fn two_clusters(tables: Tables) {
     let expected = [all(0, 0, 30), all(0, 1, 21), all(1, 0, 15)].concat();
     assert_eq!(places(&tables).await, expected);
     // Both batches have the ranges of both streams in the ledger.
-    let sql = format!("SELECT batch_seq, topic FROM {}", tables.own("ranges"));
+    let sql = format!("SELECT CAST(batch_seq AS bigint), topic FROM {}", tables.own("batch_ranges"));
     let ranges: BTreeSet<(i64, String)> = tables.rows::<(i64, String)>(sql).await.unwrap().into_iter().collect();
     let first = ranges.iter().map(|(batch, _)| *batch).min().unwrap();
     let of_first: BTreeSet<&str> =
@@ -103,7 +103,7 @@ async fn each_stream_keeps_to_its_own_rate() {
     produce(&kafka, &fast, 0, 500).await;
     let of = |topic: &String| DirectStream::topics([topic]).bootstrap_servers(kafka.brokers());
     run(&tables, [of(&slow).max_rate_per_partition(100), of(&fast)]).await.unwrap();
-    let sql = format!("SELECT topic, until_offset - from_offset FROM {} ORDER BY batch_seq", tables.own("ranges"));
+    let sql = format!("SELECT topic, CAST(until_offset - from_offset AS bigint) FROM {} ORDER BY batch_seq", tables.own("batch_ranges"));
     let ranges: Vec<(String, i64)> = tables.rows(sql).await.unwrap();
     let of = |topic: &String| -> Vec<i64> {
         ranges.iter().filter(|(of, _)| of == topic).map(|(_, count)| *count).filter(|count| *count > 0).collect()
