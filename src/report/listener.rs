@@ -27,26 +27,30 @@ impl InputInfo {
         self.records.unwrap_or_else(|| self.ranges.iter().map(OffsetRange::count).sum())
     }
 
-    /// One line per range that is not empty, as Spark's page shows it.
+    /// One line per range that is not empty, as Spark's page shows it: the longest first.
     ///
     /// ```
     /// use directstream::{Offset, OffsetRange, TopicPartition, report::InputInfo};
     ///
     /// let range = OffsetRange::new(TopicPartition::new("t", 0), Offset::clamped(5), Offset::clamped(9));
     /// let input = InputInfo { stream_id: 0, ranges: [range].into(), records: None };
-    /// assert_eq!(input.description(), "topic: t\tpartition: 0\toffsets: 5 to 9");
+    /// assert_eq!(input.description(), "topic: t\tpartition: 0\toffsets: 5 to 9\tcount: 4");
     /// ```
     #[must_use]
     pub fn description(&self) -> String {
         let mut text = String::new();
-        for range in self.ranges.iter().filter(|range| !range.is_empty()) {
+        let mut ranges: Vec<_> = self.ranges.iter().filter(|range| !range.is_empty()).collect();
+        ranges.sort_by_key(|range| std::cmp::Reverse(range.count()));
+        for range in ranges {
             let line_break = if text.is_empty() { "" } else { "\n" };
             let (topic, partition) = (range.topic(), range.partition());
             // Writing to a string cannot fail.
             let _ = write!(
                 text,
-                "{line_break}topic: {topic}\tpartition: {partition}\toffsets: {} to {}",
-                range.from_offset, range.until_offset
+                "{line_break}topic: {topic}\tpartition: {partition}\toffsets: {} to {}\tcount: {}",
+                range.from_offset,
+                range.until_offset,
+                range.count()
             );
         }
         text
@@ -75,6 +79,25 @@ impl OutputOperationInfo {
     #[must_use]
     pub fn duration_ms(&self) -> Option<u64> {
         between_ms(self.start_time_ms, self.end_time_ms)
+    }
+
+    /// What it is in words, as Spark names a batch's jobs. The time is that of the batch, in UTC.
+    ///
+    /// ```
+    /// use directstream::{BatchTime, report::OutputOperationInfo};
+    ///
+    /// let (batch_time, name) = (BatchTime::from_ms(3_723_000), "print".to_owned());
+    /// let (start_time_ms, end_time_ms, failure_reason) = (None, None, None);
+    /// let operation = OutputOperationInfo { batch_time, id: 1, name, start_time_ms, end_time_ms, failure_reason };
+    /// assert_eq!(operation.description(), "Streaming job from [output operation 1, batch time 01:02:03]");
+    /// ```
+    #[must_use]
+    pub fn description(&self) -> String {
+        let second = self.batch_time.as_ms().div_euclid(1_000);
+        let (hours, minutes, seconds) =
+            (second.div_euclid(3_600).rem_euclid(24), second.div_euclid(60).rem_euclid(60), second.rem_euclid(60));
+        let time = format!("{hours:02}:{minutes:02}:{seconds:02}");
+        format!("Streaming job from [output operation {}, batch time {time}]", self.id)
     }
 
     /// Whether it runs.

@@ -15,7 +15,7 @@ use crate::{
     plan::{Plan, PlannedRange},
     read::{KafkaRdd, ReadRanges},
     report::{OutputOperationInfo, Reporter},
-    transform::{BatchScope, Input, KeepsState, Output, Prepared, Remembers, Runner, panicked},
+    transform::{BatchScope, Input, KeepsState, Output, Prepared, Remembers, Runner, StorageMemory, panicked},
     types::{
         BatchCommit, BatchInfo, BatchTime, ColumnShape, CommittedRange, Compute, Isolated, Isolating, LostRange,
         Offset, OffsetRange, RangeCounts, Record, StateSegment, Task, Term, TopicPartition,
@@ -38,6 +38,8 @@ pub(super) struct Workshop {
     /// What every batch is run in.
     pub(super) term: Arc<Term>,
     pub(super) keep_chunks: bool,
+    /// What the persisted elements of all batches in hand share.
+    pub(super) storage: Arc<StorageMemory>,
     pub(super) reporter: Reporter,
     pub(super) clock: Arc<dyn Clock>,
 }
@@ -136,6 +138,7 @@ impl Workshop {
         let inputs = self.inputs(&(Arc::clone(&assignment.measured) as Arc<dyn ReadRanges>), ranges);
         let scope = if assignment.isolating { BatchScope::isolating } else { BatchScope::on_grid };
         let scope = scope(assignment.task.clone(), Arc::clone(&self.runner), inputs.for_scope(), self.zero_time_ms);
+        let scope = scope.storing_in(Arc::clone(&self.storage));
         self.remember(&scope)?;
         let state = self.advance_states(&scope)?;
         let mut operations = Vec::new();

@@ -170,6 +170,10 @@ impl StreamingContextBuilder {
         self
     }
 
+    pub(super) fn application(&self) -> &str {
+        &self.application
+    }
+
     /// The context. Nothing is connected yet.
     ///
     /// # Errors
@@ -322,6 +326,10 @@ impl StreamingContext {
         function: impl Fn(&[Rdd<T>], BatchTime) -> Result<Rdd<R>> + Send + Sync + 'static,
     ) -> Result<DStream<R>> {
         self.graph.transform(streams, function)
+    }
+
+    pub(super) fn application(&self) -> &str {
+        &self.application
     }
 
     /// Adds a listener, who is told what happens to batches.

@@ -327,12 +327,13 @@ impl Driver {
         Ok(Turn::Committing { cut_short: false })
     }
 
-    /// The rows that wait for their commit and the records that are prefetched, of the one budget.
+    /// The rows that wait for their commit, the records that are prefetched and what is persisted, of the one budget.
     fn report_memory(&self, commit: &BatchCommit) {
         let queued = self.sources.queued_bytes();
         let rows: usize = commit.tables.iter().flat_map(|table| &table.chunks).map(|chunk| chunk.bytes.len()).sum();
         self.reporter.read_queued(queued);
-        self.reporter.memory(queued.saturating_add(rows as u64), self.stream.memory_max);
+        let used = queued.saturating_add(rows as u64).saturating_add(self.workshop.storage.used());
+        self.reporter.memory(used, self.stream.memory_max);
     }
 
     /// The next batch is planned from this batch's ends.

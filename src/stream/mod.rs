@@ -13,6 +13,7 @@
 //! and every question to Kafka is in `inquiry`. `job` makes a job file a stream. `create_rdd`, `latest`, `reset` and `verify` work
 //! outside of any stream.
 
+mod active;
 mod batch;
 mod context;
 mod create_rdd;

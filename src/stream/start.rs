@@ -24,7 +24,7 @@ use crate::{
     error::{Error, ErrorKind, Result, Stage},
     plan::{RateController, RecordSize, Silence, Timing},
     report::Status,
-    transform::Output,
+    transform::{Output, STORAGE_SHARE, StorageMemory},
     types::{TableSpec, Term, TopicPartition},
 };
 
@@ -136,6 +136,7 @@ fn workshop(parts: &Parts, sources: Sources, recovered: &Recovered) -> Workshop 
             zero_time_ms: recovered.zero_time_ms,
             epoch: recovered.epoch,
         }),
+        storage: Arc::new(StorageMemory::new(parts.stream.memory_max / STORAGE_SHARE)),
         keep_chunks: !parts.graph.reads_once(),
         reporter: parts.reporter.clone(),
         clock: Arc::clone(&parts.clock),

@@ -39,6 +39,8 @@ pub(super) struct Nature {
     pub(super) slide_ms: Option<i64>,
     /// Whether its elements depend on state, and so on all batches before.
     pub(super) stateful: bool,
+    /// Whether its elements come from what is kept, also where memory has no room: then nobody needs the records twice.
+    pub(super) kept: bool,
 }
 
 impl<T> Clone for DStream<T> {
@@ -69,7 +71,7 @@ impl<T: Send + 'static> DStream<T> {
         slide_ms: i64,
         make: impl Fn(&BatchScope) -> Result<Rdd<T>> + Send + Sync + 'static,
     ) -> Self {
-        Self::of_nature(graph, name, Nature { slide_ms: Some(slide_ms), stateful: false }, make)
+        Self::of_nature(graph, name, Nature { slide_ms: Some(slide_ms), ..Nature::default() }, make)
     }
 
     pub(super) fn of_nature(
@@ -101,6 +103,22 @@ impl<T: Send + 'static> DStream<T> {
     ) -> DStream<U> {
         let parent = self.used();
         DStream::of_nature(&self.node.graph, name, self.node.nature, move |scope| make(parent.rdd(scope)?))
+    }
+
+    /// A stream of the same elements that are kept.
+    pub(super) fn derive_persisted(
+        &self,
+        kept: bool,
+        make: impl Fn(Rdd<T>) -> Result<Rdd<T>> + Send + Sync + 'static,
+    ) -> Self {
+        let parent = self.used();
+        let nature = Nature { kept: kept || self.node.nature.kept, ..self.node.nature };
+        Self::of_nature(&self.node.graph, "persist", nature, move |scope| make(parent.rdd(scope)?))
+    }
+
+    /// Whether its elements come from what is kept, also where memory has no room.
+    pub(super) fn is_kept(&self) -> bool {
+        self.node.nature.kept
     }
 
     /// How often there is an RDD, in milliseconds of batch time; `None`: with each batch.
@@ -147,13 +165,17 @@ impl<T: Send + 'static> DStream<T> {
         }
         self.node.graph.check_slides(name, [self.slide_ms(), other.slide_ms()]);
         let (this, other) = (self.used(), other.used());
-        let nature = Nature { slide_ms: self.slide_ms(), stateful: self.is_stateful() || other.is_stateful() };
+        let nature = Nature {
+            slide_ms: self.slide_ms(),
+            stateful: self.is_stateful() || other.is_stateful(),
+            kept: self.is_kept() && other.is_kept(),
+        };
         DStream::of_nature(&self.node.graph, name, nature, move |scope| make(this.rdd(scope)?, other.rdd(scope)?))
     }
 
     /// A handle for a child or an output: the second one makes this stream a shared one.
     pub(crate) fn used(&self) -> Self {
-        if self.node.children.fetch_add(1, Ordering::Relaxed) > 0 {
+        if self.node.children.fetch_add(1, Ordering::Relaxed) > 0 && !self.is_kept() {
             self.node.graph.note_shared_operator();
         }
         self.clone()

@@ -70,7 +70,7 @@ pub struct EventWindowDStream<T, K, V> {
 
 impl<T: Element, K: Element, V: Element> EventWindowDStream<T, K, V> {
     pub(super) fn new(graph: &Graph, slide_ms: Option<i64>, telling: Arc<Telling<T, K, V>>) -> Self {
-        let nature = Nature { slide_ms, stateful: true };
+        let nature = Nature { slide_ms, stateful: true, kept: false };
         Self {
             closed: told(graph, ("reduce_by_key_and_event_window", nature), &telling, |told| Arc::clone(&told.closed)),
             updates: told(graph, ("updates", nature), &telling, |told| Arc::clone(&told.updates)),

@@ -14,6 +14,7 @@ use crate::{
 struct Effect<F> {
     name: &'static str,
     slide_ms: Option<i64>,
+    kept: bool,
     run: F,
 }
 
@@ -24,6 +25,10 @@ impl<F: Fn(&BatchScope) -> Result<()> + Send + Sync> SideEffect for Effect<F> {
 
     fn slide_ms(&self) -> Option<i64> {
         self.slide_ms
+    }
+
+    fn is_kept(&self) -> bool {
+        self.kept
     }
 
     fn run(&self, scope: &BatchScope) -> Result<()> {
@@ -37,7 +42,7 @@ pub(crate) fn add_side_effect<T: Send + 'static>(
     name: &'static str,
     run: impl Fn(&BatchScope) -> Result<()> + Send + Sync + 'static,
 ) {
-    let effect = Effect { name, slide_ms: stream.slide_ms(), run };
+    let effect = Effect { name, slide_ms: stream.slide_ms(), kept: stream.is_kept(), run };
     stream.graph().add_output(Output::SideEffect(Arc::new(effect)));
 }
 

@@ -128,6 +128,11 @@ pub trait SideEffect: Send + Sync {
         None
     }
 
+    /// Whether all that it reads is kept once it is computed, so that records are not needed twice.
+    fn is_kept(&self) -> bool {
+        false
+    }
+
     /// Runs it.
     ///
     /// # Errors
@@ -287,8 +292,11 @@ impl Graph {
     #[must_use]
     pub fn reads_once(&self) -> bool {
         self.with(|inner| {
-            let once = |output: &Output| matches!(output, Output::Transactional(output) if output.reads_once());
-            !inner.shared_operators && inner.outputs.len() == 1 && inner.outputs.iter().all(once)
+            let once = |output: &Output| match output {
+                Output::Transactional(output) => output.reads_once(),
+                Output::SideEffect(output) => output.is_kept(),
+            };
+            !inner.shared_operators && inner.outputs.iter().all(once)
         })
     }
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{BatchScope, DStream, rdd::push};
-use crate::error::Result;
+use crate::{error::Result, types::BatchTime};
 
 /// A stream whose batches are remembered. Registered with the graph, so that the driver lets it see every batch, and past
 /// ones again after a restart.
@@ -39,6 +39,12 @@ pub(super) struct Remembered<T> {
     batch_seq: u64,
     time_ms: i64,
     pub(super) partitions: Arc<Vec<Vec<T>>>,
+}
+
+impl<T> Remembered<T> {
+    pub(super) fn time(&self) -> BatchTime {
+        BatchTime::from_ms(self.time_ms)
+    }
 }
 
 impl<T> Clone for Remembered<T> {

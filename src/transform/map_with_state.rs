@@ -358,7 +358,7 @@ where
             mapped: Mutex::new(None),
         });
         let (graph, state) = (self.graph(), Arc::clone(&operator.state));
-        let nature = Nature { slide_ms: self.slide_ms(), stateful: true };
+        let nature = Nature { slide_ms: self.slide_ms(), stateful: true, kept: false };
         let mapped = DStream::of_nature(graph, "map_with_state", nature, move |scope| {
             let partitions = operator.mapped(scope.batch().batch_seq)?;
             Ok(Rdd::of_shared(scope, std::iter::once(partitions)))

@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use super::{LocalRunner, OperatorId, Rdd, Runner};
+use super::{LocalRunner, OperatorId, Rdd, Runner, StorageMemory};
 use crate::{
     error::{Error, Result},
     types::{BatchInfo, BatchTime, Compute, OffsetRange, Record, ShuffleStage, Task},
@@ -28,6 +28,7 @@ struct Inner {
     inputs: Vec<Input>,
     isolating: bool,
     zero_time_ms: i64,
+    storage: Arc<StorageMemory>,
     shuffles: AtomicUsize,
     generated: Mutex<HashMap<OperatorId, Box<dyn Any + Send + Sync>>>,
 }
@@ -61,8 +62,22 @@ impl BatchScope {
     }
 
     fn with(task: Task, runner: Arc<dyn Runner>, inputs: Vec<Input>, zero_time_ms: i64, isolating: bool) -> Self {
-        let (shuffles, generated) = (AtomicUsize::new(0), Mutex::default());
-        Self { inner: Arc::new(Inner { task, runner, inputs, isolating, zero_time_ms, shuffles, generated }) }
+        let (storage, shuffles, generated) = (Arc::default(), AtomicUsize::new(0), Mutex::default());
+        Self { inner: Arc::new(Inner { task, runner, inputs, isolating, zero_time_ms, storage, shuffles, generated }) }
+    }
+
+    /// The same, where persisted elements share that memory with other batches. For a scope that nobody uses yet.
+    #[must_use]
+    pub(crate) fn storing_in(self, storage: Arc<StorageMemory>) -> Self {
+        match Arc::try_unwrap(self.inner) {
+            Ok(inner) => Self { inner: Arc::new(Inner { storage, ..inner }) },
+            Err(inner) => Self { inner },
+        }
+    }
+
+    /// The memory for persisted elements.
+    pub(super) fn storage(&self) -> &Arc<StorageMemory> {
+        &self.inner.storage
     }
 
     /// Whether a slide of so many milliseconds ends with this batch. Every batch ends one of `None`.

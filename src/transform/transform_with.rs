@@ -65,7 +65,7 @@ impl Graph {
         }
         self.check_slides(operation, streams.iter().map(DStream::slide_ms));
         let slide_ms = streams.first().and_then(DStream::slide_ms);
-        let nature = Nature { slide_ms, stateful: streams.iter().any(DStream::is_stateful) };
+        let nature = Nature { slide_ms, stateful: streams.iter().any(DStream::is_stateful), kept: false };
         Ok(DStream::of_nature(self, operation, nature, move |scope| {
             let rdds = streams.iter().map(|stream| stream.rdd(scope)).collect::<Result<Vec<_>>>()?;
             make(&rdds, scope.batch().batch_time)

@@ -157,7 +157,7 @@ where
             update,
         });
         let state = Arc::clone(&operator.state);
-        let nature = Nature { slide_ms: self.slide_ms(), stateful: true };
+        let nature = Nature { slide_ms: self.slide_ms(), stateful: true, kept: false };
         DStream::of_nature(self.graph(), "update_state_by_key", nature, move |scope| Ok(state.all(scope)))
     }
 }

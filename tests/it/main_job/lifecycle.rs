@@ -6,7 +6,8 @@ use std::{
 };
 
 use directstream::{
-    Error, ErrorKind, Stage,
+    BatchTime, Error, ErrorKind, Stage,
+    report::{BatchProgress, StreamingListener},
     stream::{DirectStream, StreamingContext, StreamingContextState, Termination},
     transform::{Append, DirectKafkaInputDStream},
     types::ColumnType,
@@ -172,4 +173,124 @@ async fn lc_27_a_stream_that_no_output_uses_does_no_harm() {
     context.start().await.unwrap();
     assert_eq!(context.await_termination().await.unwrap(), Termination::ReachedLatest);
     assert_eq!((tables.count("offs").await, *asked.lock().unwrap()), (10, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lc_11_the_active_context_of_an_application_is_found() {
+    let (kafka, tables) = (shared_kafka().await, Tables::sqlite());
+    let topic = topic(&kafka, 10).await;
+    let name = crate::support::unique("active");
+    let found = || {
+        let builder = StreamingContext::builder(&name, INTERVAL).store(&tables.url()).unwrap();
+        builder.get_or_create(|context| {
+            let stream = DirectStream::topics([&*topic]).bootstrap_servers(kafka.brokers());
+            let stream = context.direct_stream(stream)?;
+            stream.map(|record| (record.offset().get(),)).save_to_table(offsets())
+        })
+    };
+    let context = found().unwrap();
+    context.start().await.unwrap();
+    // Its store and its streams are those of the one that runs; nothing of the other is made.
+    assert!(Arc::ptr_eq(&context, &found().unwrap()));
+    wait_until("all is committed", LIMIT, async || tables.committed().await == Some(10)).await;
+    context.stop();
+    context.await_termination().await.unwrap();
+    let later = found().unwrap();
+    assert!(!Arc::ptr_eq(&context, &later));
+    assert_eq!(later.state(), StreamingContextState::Initialized);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tr_31_slices_of_remembered_batches_also_after_a_restart() {
+    let (kafka, tables) = (shared_kafka().await, Tables::sqlite());
+    let topic = topic(&kafka, 30).await;
+    let job = || {
+        // Five records a batch.
+        let builder = StreamingContext::builder("slices", INTERVAL).store(&tables.url()).unwrap();
+        let context = builder.until_latest(true).max_rate_per_partition(100).build().unwrap();
+        let stream = DirectStream::topics([&*topic]).bootstrap_servers(kafka.brokers());
+        let recorded = context.direct_stream(stream).unwrap().map(|record| (record.offset().get(),));
+        recorded.save_to_table(offsets()).unwrap();
+        (context, recorded.remember(Duration::from_secs(60)).unwrap())
+    };
+    let (first, until) = (BatchTime::from_ms(0), BatchTime::from_ms(i64::MAX));
+    let (context, recent) = job();
+    let error = recent.slice(first, until).unwrap_err();
+    assert!(error.to_string().contains("has not been initialized"), "{error}");
+    context.start().await.unwrap();
+    context.await_termination().await.unwrap();
+    let slices = recent.slice(first, until).unwrap();
+    assert_eq!(slices.len(), 6);
+    for ((time, rdd), number) in slices.iter().zip(0_i64..) {
+        let expected: Vec<_> = (number * 5..number * 5 + 5).map(|offset| (offset,)).collect();
+        assert_eq!(rdd.collect().unwrap(), expected);
+        // Both ends are included.
+        assert_eq!(recent.slice(*time, *time).unwrap().len(), 1);
+    }
+    let between = recent.slice(slices[1].0, slices[3].0).unwrap();
+    assert_eq!(between.iter().map(|(time, _)| *time).collect::<Vec<_>>(), [slices[1].0, slices[2].0, slices[3].0]);
+    // The next process remembers them too, and goes on.
+    kafka.produce(&topic, (0..5).map(|n| record(n.to_string())).collect()).await;
+    let (context, recent) = job();
+    context.start().await.unwrap();
+    context.await_termination().await.unwrap();
+    let again = recent.slice(first, until).unwrap();
+    assert_eq!(
+        again.iter().take(6).map(|(time, _)| *time).collect::<Vec<_>>(),
+        slices.iter().map(|(time, _)| *time).collect::<Vec<_>>()
+    );
+    let offsets: Vec<_> = again.iter().flat_map(|(_, rdd)| rdd.collect().unwrap()).collect();
+    assert_eq!(offsets, (0..35).map(|offset| (offset,)).collect::<Vec<_>>());
+}
+
+/// What a listener was told: which event, how many records, and the delays.
+type Told = (&'static str, u64, [Option<u64>; 3]);
+
+struct Totals(Arc<Mutex<Vec<Told>>>);
+
+impl Totals {
+    fn note(&self, event: &'static str, batch: &BatchProgress) {
+        let delays = [batch.scheduling_delay_ms(), batch.processing_delay_ms(), batch.total_delay_ms()];
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((event, batch.num_records(), delays));
+        let streams: Vec<_> = batch.inputs.iter().map(|input| input.stream_id).collect();
+        assert_eq!(streams, [0]);
+    }
+}
+
+impl StreamingListener for Totals {
+    fn on_batch_submitted(&mut self, batch: &BatchProgress) {
+        self.note("submitted", batch);
+    }
+
+    fn on_batch_started(&mut self, batch: &BatchProgress) {
+        self.note("started", batch);
+    }
+
+    fn on_batch_completed(&mut self, batch: &BatchProgress) {
+        self.note("completed", batch);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dk_73_ui_02_all_three_events_of_a_batch_tell_its_records_and_what_is_known_of_its_times() {
+    let (kafka, tables) = (shared_kafka().await, Tables::sqlite());
+    let topic = topic(&kafka, 16).await;
+    let told = Arc::default();
+    let builder = StreamingContext::builder("life", INTERVAL).store(&tables.url()).unwrap();
+    let context = builder.until_latest(true).max_rate_per_partition(100).build().unwrap();
+    let stream = context.direct_stream(DirectStream::topics([&*topic]).bootstrap_servers(kafka.brokers())).unwrap();
+    stream.map(|record| (record.offset().get(),)).save_to_table(offsets()).unwrap();
+    context.add_listener(Box::new(Totals(Arc::clone(&told)))).unwrap();
+    context.start().await.unwrap();
+    context.await_termination().await.unwrap();
+    let count = || told.lock().unwrap_or_else(PoisonError::into_inner).len();
+    wait_until("all is told", LIMIT, async || count() == 12).await;
+    let told = told.lock().unwrap().clone();
+    for (event, known) in [("submitted", 0), ("started", 1), ("completed", 3)] {
+        let of: Vec<_> = told.iter().filter(|(of, ..)| *of == event).collect();
+        assert_eq!(of.iter().map(|(_, records, _)| records).sum::<u64>(), 16, "{event}");
+        for (_, _, delays) in of {
+            assert_eq!(delays.iter().flatten().count(), known, "{event} {delays:?}");
+        }
+    }
 }

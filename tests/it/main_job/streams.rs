@@ -103,7 +103,10 @@ async fn each_stream_keeps_to_its_own_rate() {
     produce(&kafka, &fast, 0, 500).await;
     let of = |topic: &String| DirectStream::topics([topic]).bootstrap_servers(kafka.brokers());
     run(&tables, [of(&slow).max_rate_per_partition(100), of(&fast)]).await.unwrap();
-    let sql = format!("SELECT topic, CAST(until_offset - from_offset AS bigint) FROM {} ORDER BY batch_seq", tables.own("batch_ranges"));
+    let sql = format!(
+        "SELECT topic, CAST(until_offset - from_offset AS bigint) FROM {} ORDER BY batch_seq",
+        tables.own("batch_ranges")
+    );
     let ranges: Vec<(String, i64)> = tables.rows(sql).await.unwrap();
     let of = |topic: &String| -> Vec<i64> {
         ranges.iter().filter(|(of, _)| of == topic).map(|(_, count)| *count).filter(|count| *count > 0).collect()

@@ -1,11 +1,15 @@
 //! Ranges, gaps and positions, case by case.
 
+use rdkafka::producer::Producer as _;
+
 use super::*;
 use crate::support::{
     End,
-    kafka::{record, tombstone},
-    shared_kafka,
+    kafka::{record, send_all, tombstone},
+    shared_kafka, unique,
 };
+
+const LIMIT: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn a_range_gives_exactly_its_records() {
@@ -49,6 +53,39 @@ async fn markers_and_aborted_records_are_gaps() {
             let (counts, _) = read(&reader, &range(&topic, 0, until - 1, until)).unwrap();
             assert_eq!(counts.records + counts.gaps, 1, "at {until}");
         }
+    })
+    .await;
+}
+
+/// DK-44: what is open, and what was aborted, is there for whoever asks for it.
+#[tokio::test]
+async fn dk_44_read_uncommitted_sees_open_and_aborted_records() {
+    let kafka = shared_kafka().await;
+    let topic = kafka.topic(1).await;
+    let settings = ReaderSettings { isolation: IsolationLevel::ReadUncommitted, ..settings(&kafka) };
+    let reader = DirectReader::new(settings, SystemClock::shared()).unwrap();
+    let (lookup, producer) = (lookup(&kafka), kafka.producer(Some(&unique("open"))));
+    blocking(move || {
+        let many = |from: i32, until: i32| (from..until).map(|n| record(n.to_string())).collect::<Vec<_>>();
+        let at = |isolation| lookup.latest(&[TopicPartition::new(topic.as_str(), 0)], isolation)[0].outcome.offset();
+        let read = |from, until| offsets(&read(&reader, &range(&topic, 0, from, until)).unwrap().1);
+        producer.init_transactions(LIMIT).unwrap();
+        producer.begin_transaction().unwrap();
+        send_all(&producer, &topic, &many(0, 5));
+        // Its own isolation level plans none of them, this one all.
+        assert_eq!(at(IsolationLevel::ReadUncommitted), Offset::new(5));
+        assert_eq!(at(IsolationLevel::ReadCommitted), Offset::new(0));
+        assert_eq!((read(0, 3), read(3, 5)), (vec![0, 1, 2], vec![3, 4]));
+        producer.commit_transaction(LIMIT).unwrap();
+        producer.begin_transaction().unwrap();
+        send_all(&producer, &topic, &many(6, 11));
+        producer.abort_transaction(LIMIT).unwrap();
+        // 5 is the marker of the commit.
+        assert_eq!((read(5, 9), read(9, 11)), (vec![6, 7, 8], vec![9, 10]));
+        producer.begin_transaction().unwrap();
+        send_all(&producer, &topic, &many(12, 17));
+        producer.commit_transaction(LIMIT).unwrap();
+        assert_eq!((read(11, 15), read(15, 17)), (vec![12, 13, 14], vec![15, 16]));
     })
     .await;
 }

@@ -2,7 +2,10 @@
 
 use std::time::Instant;
 
-use directstream::ErrorKind;
+use directstream::{
+    ErrorKind,
+    stream::{DirectStream, create_rdd},
+};
 use rdkafka::{
     Message as _,
     consumer::{BaseConsumer, Consumer as _},
@@ -139,4 +142,42 @@ async fn cancelling_ends_a_read_that_waits() {
         assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
     })
     .await;
+}
+
+/// DK-35: of a compacted log every action sees what is there, and counts that alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn dk_35_actions_on_a_compacted_topic() {
+    let kafka = Kafka::start(broker().env("KAFKA_LOG_CLEANER_BACKOFF_MS", "100")).await;
+    let topic = unique("compacted");
+    let compacting = [("cleanup.policy", "compact"), ("segment.ms", "100"), ("min.cleanable.dirty.ratio", "0.01")];
+    kafka.create_topic(&topic, 1, &compacting).await;
+    let written = [("a", "1"), ("a", "2"), ("b", "1"), ("c", "1"), ("c", "2"), ("b", "2"), ("b", "3")];
+    let (producer, name) = (kafka.producer(None), topic.clone());
+    blocking(move || {
+        for (key, value) in written {
+            send_all(&producer, &name, &[record(value).key(key)]);
+        }
+        // Later segments, so that the first one is closed.
+        for n in 0..3 {
+            std::thread::sleep(Duration::from_millis(300));
+            send_all(&producer, &name, &[record("later").key(format!("later-{n}"))]);
+        }
+    })
+    .await;
+    let stream = DirectStream::topics([&topic]).bootstrap_servers(kafka.brokers());
+    let rdd = |from, until| create_rdd(&stream, [range(&topic, 0, from, until)]).unwrap();
+    let compacted = async || rdd(0, 7).count().unwrap() == 3;
+    wait_until("the cleaner has come", LIMIT, compacted).await;
+    let pair = |record: Record| {
+        (String::from_utf8_lossy(record.key().unwrap()).into_owned(), record.text().unwrap().to_owned())
+    };
+    let pairs = rdd(0, 7).map(pair);
+    let kept = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    };
+    let all = kept(&[("a", "2"), ("c", "2"), ("b", "3")]);
+    assert_eq!((pairs.collect().unwrap(), pairs.take(17).unwrap()), (all.clone(), all));
+    assert_eq!(pairs.take(1).unwrap(), kept(&[("a", "2")]));
+    assert!(!pairs.is_empty().unwrap() && rdd(0, 1).is_empty().unwrap());
+    assert_eq!(rdd(0, 0).count().unwrap(), 0);
 }
