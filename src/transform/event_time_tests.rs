@@ -127,6 +127,21 @@ fn windowed(graph: &Graph, windows: EventWindows, lateness: u64) -> Stream {
     events.reduce_by_key_and_event_window(windows, pair, |a, b| [a, b].concat()).unwrap()
 }
 
+/// Building it once took the graph's lock twice, and waited for ever.
+#[test]
+fn windows_over_a_stream_that_others_use_too() {
+    let graph = graph();
+    let events = events(&graph);
+    let _counted = events.count();
+    let windows = |events: &DStream<Event>| {
+        let events = events.with_watermark(|event| event.time, ms(0)).unwrap();
+        events.reduce_by_key_and_event_window(EventWindows::tumbling(ms(60)), |event| (event.key, 1), |a, b| a + b)
+    };
+    let _both = (windows(&events).unwrap(), windows(&events).unwrap());
+    assert_eq!(graph.states().len(), 2);
+    assert!(!graph.reads_once());
+}
+
 /// A batch of these partitions, seen by the state operators.
 fn run_parts(graph: &Graph, seq: u64, partitions: &[&[&str]]) -> (BatchScope, Vec<StateSegment>) {
     let Batch { task, inputs } = batch(seq, i64::try_from(seq).unwrap() * 1000, partitions);

@@ -1,6 +1,7 @@
 //! The job as it is built: its operators and outputs, and what an output has to do.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
@@ -29,7 +30,9 @@ struct Inner {
     /// Where outputs write files: what is theirs alone.
     files: Vec<PathBuf>,
     histories: Vec<Arc<dyn Remembers>>,
-    states: Vec<Arc<dyn KeepsState>>,
+    state_operators: u32,
+    /// By their numbers.
+    states: BTreeMap<u32, Arc<dyn KeepsState>>,
     /// The batch interval in milliseconds; 0 if none was told, which is taken for 1.
     interval_ms: i64,
     /// The first thing that is wrong with it.
@@ -224,16 +227,19 @@ impl Graph {
 
     /// Adds the state operator that `make` makes of its number, which counts from 1 in order of definition.
     pub(super) fn add_state<S: KeepsState + 'static>(&self, make: impl FnOnce(u32) -> S) -> Arc<S> {
-        self.with(|inner| {
-            let state = Arc::new(make(u32::try_from(inner.states.len()).unwrap_or(u32::MAX).saturating_add(1)));
-            inner.states.push(Arc::clone(&state) as Arc<dyn KeepsState>);
-            state
-        })
+        let number = self.with(|inner| {
+            inner.state_operators = inner.state_operators.saturating_add(1);
+            inner.state_operators
+        });
+        // Without the lock: what makes it may use a stream of this graph.
+        let state = Arc::new(make(number));
+        self.with(|inner| inner.states.insert(number, Arc::clone(&state) as Arc<dyn KeepsState>));
+        state
     }
 
     /// The state operators, in order of definition: state of state comes after it.
     pub(crate) fn states(&self) -> Vec<Arc<dyn KeepsState>> {
-        self.with(|inner| inner.states.clone())
+        self.with(|inner| inner.states.values().cloned().collect())
     }
 
     /// What stored state belongs to: the state operators in order of definition. Empty if there are none.

@@ -18,7 +18,7 @@ use directstream::{
     Error, TopicPartition,
     commit::{Inspector, LedgerBatch},
     stream::{DirectStream, StreamingContext, Termination},
-    transform::{DStream, State, StateSpec},
+    transform::{DStream, EventWindows, State, StateSpec},
 };
 
 use futures_util::{StreamExt as _, stream};
@@ -35,6 +35,9 @@ const INTERVAL_MS: i64 = 50;
 const LENGTH_MS: i64 = 4 * INTERVAL_MS;
 const SLIDE_MS: i64 = 2 * INTERVAL_MS;
 const TIMEOUT_MS: i64 = 3 * INTERVAL_MS;
+/// Of event time: it goes by 5 ms from record to record, and up to 120 ms back and forth.
+const EVENT_WINDOW_MS: i64 = 200;
+const LATENESS_MS: i64 = 60;
 /// A key without a value for so many batches leaves.
 const IDLE_MAX: u32 = 2;
 const PARTITIONS: i32 = 2;
@@ -54,6 +57,8 @@ const ARROWS: [&str; 8] = [
 ];
 
 type Pair = (String, i64);
+/// A pair and its event time.
+type Event = (String, i64, i64);
 
 fn ms(ms: i64) -> Duration {
     Duration::from_millis(ms.unsigned_abs())
@@ -117,6 +122,19 @@ fn stateful(pairs: &DStream<Pair>, folder: &Path) {
     told(&mapped.state_snapshots(), "state_snapshots", folder);
 }
 
+/// Windows over event time: told with the batch in which the watermark has passed them, and what came too late for them.
+fn by_event_time(events: &DStream<Event>, folder: &Path) -> directstream::Result<()> {
+    let windows = events.with_watermark(|(_, _, time)| Some(*time), ms(LATENESS_MS))?.reduce_by_key_and_event_window(
+        EventWindows::tumbling(ms(EVENT_WINDOW_MS)),
+        |(key, value, _)| (key, value),
+        |a, b| a + b,
+    )?;
+    let rows = windows.map(|(window, key, sum)| (window.start_ms, key, sum));
+    told(&rows, "event_windows", folder);
+    told(&windows.late().map(|late| late.element), "late", folder);
+    Ok(())
+}
+
 #[test]
 #[ignore = "the process that the tests of restarts start; by itself it does nothing"]
 fn runs_all_operators_in_a_process_of_its_own() {
@@ -137,16 +155,24 @@ fn runs_all_operators_in_a_process_of_its_own() {
             let stream = DirectStream::partitions([partition]).bootstrap_servers(setting("RESTARTS_KAFKA"));
             context.direct_stream(stream).unwrap().map(|record| {
                 let key = String::from_utf8_lossy(record.key().unwrap_or_default()).into_owned();
-                (key, record.text().and_then(|text| text.parse().ok()).unwrap_or(0))
+                event(key, record.text().unwrap_or_default())
             })
         });
-        let pairs = context.union(streams).unwrap();
+        let events = context.union(streams).unwrap();
+        let pairs = events.map(|(key, value, _)| (key, value));
         let folder = PathBuf::from(setting("RESTARTS_FOLDER"));
         windowed(&pairs, &folder).unwrap();
         stateful(&pairs, &folder);
+        by_event_time(&events, &folder).unwrap();
         context.start().await.unwrap();
         assert_eq!(context.await_termination().await.unwrap(), Termination::ReachedLatest);
     });
+}
+
+/// A record's value is a number and the event time.
+fn event(key: String, value: &str) -> Event {
+    let (number, time) = value.split_once('@').unwrap();
+    (key, number.parse().unwrap(), time.parse().unwrap())
 }
 
 /// What the operators tell, batch after batch: plain and without a thought about restarts.
@@ -157,6 +183,9 @@ struct Model {
     windows: BTreeMap<String, i64>,
     /// A key's state, and when it last came.
     mapped: BTreeMap<String, (i64, i64)>,
+    /// Windows over event time that are open, by start and key.
+    open: BTreeMap<(i64, String), i64>,
+    highest: Option<i64>,
 }
 
 fn text<T: Debug>(items: impl IntoIterator<Item = T>) -> String {
@@ -167,13 +196,34 @@ fn text<T: Debug>(items: impl IntoIterator<Item = T>) -> String {
 
 impl Model {
     /// The next batch: what each operator tells with it; the windowed ones only if it is one of a slide.
-    fn batch(&mut self, time: i64, records: Vec<Pair>, slides: bool) -> Vec<(&'static str, String)> {
+    fn batch(&mut self, time: i64, events: &[Event], slides: bool) -> Vec<(&'static str, String)> {
+        let records: Vec<Pair> = events.iter().map(|(key, value, _)| (key.clone(), *value)).collect();
         let mut told = self.states(time, &records);
+        told.extend(self.event_time(events));
         self.batches.push((time, records));
         if slides {
             told.extend(self.slide(time));
         }
         told
+    }
+
+    /// The watermark is that of the batches before.
+    fn event_time(&mut self, events: &[Event]) -> Vec<(&'static str, String)> {
+        let watermark = self.highest.map_or(i64::MIN, |highest| highest - LATENESS_MS);
+        let over = |start: i64| start + EVENT_WINDOW_MS <= watermark;
+        let closed: Vec<_> = self.open.extract_if(.., |(start, _), _| over(*start)).collect();
+        let mut late = Vec::new();
+        for event in events {
+            let (key, value, time) = event;
+            self.highest = self.highest.max(Some(*time));
+            let start = time - time.rem_euclid(EVENT_WINDOW_MS);
+            match over(start) {
+                true => late.push(event),
+                false => *self.open.entry((start, key.clone())).or_insert(0) += value,
+            }
+        }
+        let closed = closed.into_iter().map(|((start, key), sum)| (start, key, sum));
+        vec![("event_windows", text(closed)), ("late", text(late))]
     }
 
     fn slide(&mut self, time: i64) -> Vec<(&'static str, String)> {
@@ -247,7 +297,7 @@ struct Input {
     brokers: String,
     topic: String,
     /// The records by partition, in the order of offsets.
-    records: Vec<Vec<Pair>>,
+    records: Vec<Vec<Event>>,
 }
 
 impl Input {
@@ -261,7 +311,8 @@ impl Input {
                 let key =
                     if random(&mut seed).is_multiple_of(29) { 9 } else { random(&mut seed) % 5 + u64::from(n > 200) };
                 let value = random(&mut seed) % 7;
-                records.push(record(value.to_string()).key(format!("k{key}")).partition(partition));
+                let time = 5 * n + i64::try_from(random(&mut seed) % 240).unwrap() - 120;
+                records.push(record(format!("{value}@{time}")).key(format!("k{key}")).partition(partition));
             }
         }
         kafka.produce(&topic, records).await;
@@ -270,14 +321,14 @@ impl Input {
             let mut of: Vec<&Seen> = seen.iter().filter(|seen| seen.partition == partition).collect();
             of.sort_by_key(|seen| seen.offset);
             assert_eq!(of.len(), usize::try_from(RECORDS_EACH).unwrap());
-            let pair = |seen: &Seen| (seen.key.clone().unwrap(), seen.value.clone().unwrap().parse().unwrap());
-            of.into_iter().map(pair).collect()
+            let event = |seen: &Seen| event(seen.key.clone().unwrap(), seen.value.as_deref().unwrap());
+            of.into_iter().map(event).collect()
         };
         let records = (0..PARTITIONS).map(of).collect();
         Self { brokers: kafka.brokers().to_owned(), topic, records }
     }
 
-    fn of(&self, batch: &LedgerBatch) -> Vec<Pair> {
+    fn of(&self, batch: &LedgerBatch) -> Vec<Event> {
         let mut records = Vec::new();
         for range in &batch.ranges {
             let of = &self.records[usize::try_from(range.range.partition()).unwrap()];
@@ -323,7 +374,7 @@ async fn one_seed(seed: u64, input: &Input, store: Store<'_>) -> (usize, usize) 
     let mut compared = 0;
     for (batch, time) in batches.iter().zip(&times) {
         let slides = (time - first_slide) % SLIDE_MS == 0;
-        for (name, expected) in model.batch(*time, input.of(batch), slides) {
+        for (name, expected) in model.batch(*time, &input.of(batch), slides) {
             let found = file(name, *time);
             assert_eq!(
                 found.as_deref(),
