@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::{
     DirectStream,
     driver::{Driver, End, STOP_SOURCES, STOP_STORE},
-    life::{Life, StreamingContextState, Termination},
+    life::{Life, Resting, StreamingContextState, Termination},
     source::{Source, SourceSpec},
     sources::Sources,
     start,
@@ -39,6 +39,7 @@ pub(super) struct Parts {
     pub(super) runner: Arc<dyn Runner>,
     pub(super) reporter: Reporter,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) resting: watch::Sender<Option<Resting>>,
 }
 
 pub(super) struct Started {
@@ -174,6 +175,23 @@ impl StreamingContextBuilder {
         &self.application
     }
 
+    /// What the time is taken from: batch times, the wait for the next batch, and every limit in time that is not a server's.
+    /// Default: the system's clocks. Spark: `spark.streaming.clock`.
+    ///
+    /// ```
+    /// use std::{sync::Arc, time::Duration};
+    /// use directstream::{clock::ManualClock, stream::StreamingContext};
+    ///
+    /// // A test says when the next batch begins: see directstream::testing.
+    /// let clock = Arc::new(ManualClock::at(1_000));
+    /// StreamingContext::builder("orders", Duration::from_secs(1)).clock(clock);
+    /// ```
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
     /// The context. Nothing is connected yet.
     ///
     /// # Errors
@@ -198,6 +216,7 @@ impl StreamingContextBuilder {
             graph,
             specs: Mutex::default(),
             stop,
+            resting: watch::Sender::default(),
             life: Arc::new(Life::new()),
         })
     }
@@ -237,6 +256,7 @@ pub struct StreamingContext {
     graph: Graph,
     specs: Mutex<Vec<SourceSpec>>,
     stop: watch::Sender<bool>,
+    resting: watch::Sender<Option<Resting>>,
     life: Arc<Life>,
 }
 
@@ -346,6 +366,11 @@ impl StreamingContext {
         &self.reporter
     }
 
+    /// Tells while nothing is under way; not while a batch is in hand or a commit.
+    pub(crate) fn resting(&self) -> watch::Receiver<Option<Resting>> {
+        self.resting.subscribe()
+    }
+
     /// Where it is in its life. Spark: `getState`.
     #[must_use]
     pub fn state(&self) -> StreamingContextState {
@@ -445,6 +470,7 @@ impl StreamingContext {
             runner: Arc::clone(&self.runner),
             reporter: self.reporter.clone(),
             clock: Arc::clone(&self.clock),
+            resting: self.resting.clone(),
         })
     }
 

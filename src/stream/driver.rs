@@ -12,6 +12,7 @@ use super::{
     asked_to_stop,
     batch::{Assignment, Processed, Workshop, ends_of, ranges_of},
     failing::{Failing, FailureBudget},
+    life::Resting,
     measured::Measured,
     pending::{Patience, Pending, Settled},
     place::Place,
@@ -79,6 +80,8 @@ pub(super) struct Driver {
     pub(super) stop_asked: OnceLock<Duration>,
     /// Committed batches that windows may still look back on, the oldest first.
     pub(super) retired: VecDeque<BatchInfo>,
+    /// Told while nothing is under way.
+    pub(super) resting: watch::Sender<Option<Resting>>,
 }
 
 /// What a planned interval came to.
@@ -118,7 +121,7 @@ impl Driver {
         loop {
             let since = self.clock.monotonic().saturating_sub(began);
             let wait = self.timing.wait(self.clock.now_ms(), self.last_time, since, cut_short).max(failing.pause());
-            if self.rest(wait, stop).await? {
+            if self.rest(wait, failing.is_failing(), stop).await? {
                 return Ok(End::Stopped);
             }
             began = self.clock.monotonic();
@@ -141,10 +144,10 @@ impl Driver {
     }
 
     /// Waits for the next interval, and meanwhile for the commit under way. Gives whether a stop was asked for.
-    async fn rest(&mut self, wait: Duration, stop: &mut watch::Receiver<bool>) -> Result<bool> {
+    async fn rest(&mut self, wait: Duration, failing: bool, stop: &mut watch::Receiver<bool>) -> Result<bool> {
         let mut health = self.committer.health();
-        let until = tokio::time::sleep(wait);
-        tokio::pin!(until);
+        let clock = Arc::clone(&self.clock);
+        let (mut until, ends) = (clock.sleep(wait), clock.monotonic().saturating_add(wait));
         loop {
             if self.pending.as_ref().is_some_and(Pending::is_finished) {
                 self.settle().await?;
@@ -154,6 +157,8 @@ impl Driver {
                 return Err(Error::new(*kind, message.clone()).at(Stage::Commit));
             }
             self.reporter.progress();
+            let again = failing || self.refused.is_some() || self.conflicts > 0;
+            self.resting.send_replace(self.pending.is_none().then_some(Resting { until: ends, again }));
             let mut check = std::pin::pin!(tokio::time::sleep(Duration::from_secs(1)));
             tokio::select! {
                 biased;

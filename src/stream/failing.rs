@@ -74,6 +74,11 @@ impl Failing {
         (self.since, self.times, self.contradictions) = (None, 0, 0);
     }
 
+    /// Whether the last batch was dropped.
+    pub(super) fn is_failing(&self) -> bool {
+        self.times > 0
+    }
+
     pub(super) fn pause(&self) -> Duration {
         match self.times {
             0 => Duration::ZERO,

@@ -26,6 +26,15 @@ pub enum StreamingContextState {
     Stopped,
 }
 
+/// Nothing is under way, and the driver sleeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Resting {
+    /// When it goes on, in monotonic time.
+    pub(crate) until: Duration,
+    /// Whether the batch before was dropped, and is then planned again.
+    pub(crate) again: bool,
+}
+
 #[derive(Debug, Clone)]
 enum Phase {
     Initialized,

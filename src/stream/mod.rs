@@ -50,6 +50,7 @@ pub use direct_stream::DirectStream;
 pub use job::context_of;
 pub(crate) use job::in_time;
 pub use latest::{LatestLookup, LatestOffsets};
+pub(crate) use life::Resting;
 pub use life::{StreamingContextState, Termination};
 pub use reset::{PlannedReset, TopicScope, plan_reset};
 pub use verify::{FINDINGS_MAX, Finding, Verification, verify};
