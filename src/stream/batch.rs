@@ -15,7 +15,9 @@ use crate::{
     plan::{Plan, PlannedRange},
     read::{KafkaRdd, ReadRanges},
     report::{OutputOperationInfo, Reporter},
-    transform::{BatchScope, Input, KeepsState, Output, Prepared, Remembers, Runner, StorageMemory, panicked},
+    transform::{
+        BatchScope, Input, KeepsState, Output, Prepared, Queued, Remembers, Runner, StorageMemory, panicked,
+    },
     types::{
         BatchCommit, BatchInfo, BatchTime, ColumnShape, CommittedRange, Compute, Isolated, Isolating, LostRange,
         Offset, OffsetRange, RangeCounts, Record, StateSegment, Task, Term, TopicPartition,
@@ -33,6 +35,8 @@ pub(super) struct Workshop {
     pub(super) histories: Vec<Arc<dyn Remembers>>,
     /// The state operators.
     pub(super) states: Vec<Arc<dyn KeepsState>>,
+    /// The queues that the program fills.
+    pub(super) queues: Vec<Arc<dyn Queued>>,
     /// Where slides begin: milliseconds since 1970-01-01 UTC.
     pub(super) zero_time_ms: i64,
     /// What every batch is run in.
@@ -139,6 +143,7 @@ impl Workshop {
         let scope = if assignment.isolating { BatchScope::isolating } else { BatchScope::on_grid };
         let scope = scope(assignment.task.clone(), Arc::clone(&self.runner), inputs.for_scope(), self.zero_time_ms);
         let scope = scope.storing_in(Arc::clone(&self.storage));
+        self.queues.iter().for_each(|queue| queue.take(assignment.batch.batch_seq));
         self.remember(&scope)?;
         let state = self.advance_states(&scope)?;
         let mut operations = Vec::new();
@@ -200,9 +205,14 @@ impl Workshop {
         self.histories.iter().any(|history| history.counts_at(batch_time.as_ms()))
     }
 
-    /// Whether a batch of that time must be run for state, also without any record, after batch `last`.
+    /// Whether a batch of that time must be run for state or for a queue, also without any record, after batch `last`.
     pub(super) fn is_due(&self, last: u64, batch_time: BatchTime) -> bool {
-        self.states.iter().any(|state| state.is_due(last, batch_time.as_ms()))
+        self.states.iter().any(|state| state.is_due(last, batch_time.as_ms())) || self.has_queued(last)
+    }
+
+    /// Whether a queue has something that no batch has up to `last`.
+    pub(super) fn has_queued(&self, last: u64) -> bool {
+        self.queues.iter().any(|queue| queue.is_due(last.saturating_add(1)))
     }
 
     /// Whether the records can be found that the store refuses. With two outputs that could find theirs, a record that one

@@ -366,6 +366,10 @@ impl StreamingContext {
         &self.reporter
     }
 
+    pub(crate) fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
     /// Tells while nothing is under way; not while a batch is in hand or a commit.
     pub(crate) fn resting(&self) -> watch::Receiver<Option<Resting>> {
         self.resting.subscribe()

@@ -426,6 +426,7 @@ impl Driver {
                 failpoint::hit("stream::acknowledge")?;
                 self.conflicts = 0;
                 progress.processing_end_time_ms = Some(ended.at_ms);
+                self.workshop.queues.iter().for_each(|queue| queue.committed(commit.batch_seq));
                 if let Some(speed) = speed {
                     self.learn(&speed);
                 }
@@ -492,7 +493,8 @@ impl Driver {
 
     fn is_done(&self) -> bool {
         let at = |(topic_partition, place): (_, &Place)| (topic_partition, place.offset);
-        self.stop_at.as_ref().is_some_and(|stop_at| reached(self.places.iter().map(at), stop_at))
+        let is_read = self.stop_at.as_ref().is_some_and(|stop_at| reached(self.places.iter().map(at), stop_at));
+        is_read && !self.workshop.has_queued(self.batch_seq)
     }
 }
 

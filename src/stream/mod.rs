@@ -29,6 +29,7 @@ mod measured;
 mod pending;
 mod place;
 mod planning;
+mod queue_stream;
 mod remember;
 mod reset;
 mod restore;

@@ -15,6 +15,7 @@ use super::{
     driver::Driver,
     failing::FailureBudget,
     place::Place,
+    queue_stream::{has_a_past, refuse_a_past},
     source::{SourceSettings, SourceSpec},
     sources::Sources,
 };
@@ -50,7 +51,11 @@ pub(super) async fn start(parts: &Parts, stop: watch::Receiver<bool>) -> Result<
     let timing = Timing::first_start(parts.clock.now_ms(), parts.stream.batch_interval, on_grid(parts));
     let cluster_id = asking.in_time(sources.cluster_id()).await.unwrap_or(Ok(None))?;
     let settings = store_settings(parts, &timing, cluster_id);
+    refuse_a_past(parts).await?;
     let (committer, recovered) = own(parts, settings, stop.clone()).await?;
+    if recovered.batch_seq > 0 && !parts.graph.queues().is_empty() {
+        return Err(has_a_past(&parts.application, recovered.batch_seq));
+    }
     reporter.owned(recovered.epoch, recovered.batch_seq);
     let timing = Timing::resumed(recovered.zero_time_ms, parts.stream.batch_interval, on_grid(parts));
     sources.expect_ids(&recovered.positions);
@@ -131,6 +136,7 @@ fn workshop(parts: &Parts, sources: Sources, recovered: &Recovered) -> Workshop 
         tables: recovered.tables.iter().map(|table| table.columns.clone()).collect(),
         histories: parts.graph.histories(),
         states: parts.graph.states(),
+        queues: parts.graph.queues(),
         zero_time_ms: recovered.zero_time_ms,
         term: Arc::new(Term {
             application: parts.application.as_str().into(),

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::{BatchScope, OperatorId, history::Remembers, keyed_state::KeepsState};
+use super::{BatchScope, OperatorId, history::Remembers, keyed_state::KeepsState, queue_stream::Queued};
 use crate::{
     error::{Error, Result},
     types::{ColumnShape, DeadLetter, RecordRows, TableRows, TableSpec, TransactionCode},
@@ -33,6 +33,7 @@ struct Inner {
     state_operators: u32,
     /// By their numbers.
     states: BTreeMap<u32, Arc<dyn KeepsState>>,
+    queues: Vec<Arc<dyn Queued>>,
     /// The batch interval in milliseconds; 0 if none was told, which is taken for 1.
     interval_ms: i64,
     /// The first thing that is wrong with it.
@@ -185,6 +186,15 @@ impl Graph {
     /// What windows remember, in order of definition: a window over windows comes after those.
     pub(crate) fn histories(&self) -> Vec<Arc<dyn Remembers>> {
         self.with(|inner| inner.histories.clone())
+    }
+
+    pub(super) fn add_queue(&self, queue: Arc<dyn Queued>) {
+        self.with(|inner| inner.queues.push(queue));
+    }
+
+    /// The queues that the program fills.
+    pub(crate) fn queues(&self) -> Vec<Arc<dyn Queued>> {
+        self.with(|inner| inner.queues.clone())
     }
 
     /// Whether the two are the same graph, and not only alike.
