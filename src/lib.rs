@@ -23,6 +23,7 @@ pub mod plan;
 pub mod read;
 pub mod report;
 pub mod stream;
+pub mod testing;
 pub mod transform;
 pub mod types;
 

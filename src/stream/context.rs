@@ -305,7 +305,6 @@ impl StreamingContext {
     ///
     /// # Errors
     /// As [`direct_stream`](Self::direct_stream).
-    #[expect(dead_code, reason = "until there is one")]
     pub(crate) fn add_source(&self, source: Arc<dyn Source>) -> Result<DirectKafkaInputDStream> {
         self.add_spec(SourceSpec::Local(source))
     }
@@ -458,7 +457,7 @@ impl StreamingContext {
 
     fn parts(&self) -> Result<Parts> {
         let specs = self.specs.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if specs.is_empty() {
+        if specs.is_empty() && self.graph.queues().is_empty() {
             return Err(Error::config("the context has no stream: add one, such as a direct_stream"));
         }
         self.graph.check()?;

@@ -54,4 +54,5 @@ pub use latest::{LatestLookup, LatestOffsets};
 pub(crate) use life::Resting;
 pub use life::{StreamingContextState, Termination};
 pub use reset::{PlannedReset, TopicScope, plan_reset};
+pub(crate) use source::Source;
 pub use verify::{FINDINGS_MAX, Finding, Verification, verify};

@@ -10,8 +10,8 @@ pub(super) struct SourceFile {
 
 /// The stages of a batch. They share types and never know one another.
 const STAGES: [&str; 5] = ["plan", "read", "transform", "commit", "report"];
-/// Who may know the stages: the driver and the command line.
-const ABOVE: [&str; 2] = ["stream", "cli"];
+/// Who may know the stages: the driver, the command line, and what tests of jobs are made with.
+const ABOVE: [&str; 3] = ["stream", "cli", "testing"];
 /// What a stage may use beside itself.
 const BELOW: [&str; 7] = ["types", "error", "config", "clock", "kafka", "failpoint", "backoff"];
 /// A file longer than this, without its tests, has more than one duty.
