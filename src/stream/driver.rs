@@ -80,6 +80,8 @@ pub(super) struct Driver {
     pub(super) stop_asked: OnceLock<Duration>,
     /// Committed batches that windows may still look back on, the oldest first.
     pub(super) retired: VecDeque<BatchInfo>,
+    /// Intervals that were begun.
+    pub(super) intervals: u64,
     /// Told while nothing is under way.
     pub(super) resting: watch::Sender<Option<Resting>>,
 }
@@ -125,6 +127,7 @@ impl Driver {
                 return Ok(End::Stopped);
             }
             began = self.clock.monotonic();
+            self.intervals += 1;
             let turn = self.turn(stop).await?;
             cut_short = matches!(turn, Turn::Committing { cut_short: true });
             match turn {
@@ -158,7 +161,8 @@ impl Driver {
             }
             self.reporter.progress();
             let again = failing || self.refused.is_some() || self.conflicts > 0;
-            self.resting.send_replace(self.pending.is_none().then_some(Resting { until: ends, again }));
+            let resting = Resting { until: ends, again, intervals: self.intervals };
+            self.resting.send_replace(self.pending.is_none().then_some(resting));
             let mut check = std::pin::pin!(tokio::time::sleep(Duration::from_secs(1)));
             tokio::select! {
                 biased;

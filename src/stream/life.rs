@@ -33,6 +33,8 @@ pub(crate) struct Resting {
     pub(crate) until: Duration,
     /// Whether the batch before was dropped, and is then planned again.
     pub(crate) again: bool,
+    /// How many intervals it has begun since its start.
+    pub(crate) intervals: u64,
 }
 
 #[derive(Debug, Clone)]

@@ -121,6 +121,7 @@ impl Begin<'_> {
             rehearse: recovered.died_in_vain,
             stop_asked: OnceLock::new(),
             retired: VecDeque::new(),
+            intervals: 0,
             resting: parts.resting.clone(),
         };
         Ok(Started { driver, sources: sources.clone(), committer })

@@ -87,7 +87,7 @@ impl TestContext {
     }
 
     /// One interval: the clock is moved to the next batch, and all that comes of it is waited for, up to the commit. The first
-    /// call starts the context and runs the batch that is due then.
+    /// call starts the context; where a batch is due at once, as at the very first start, the clock stays where it is.
     ///
     /// Gives how many batches were committed: one; none if there was nothing to do; more if the memory budget cut a batch short.
     /// A batch that is dropped, as while the broker is away, is tried again as in production, by the clock and at once.
@@ -97,7 +97,13 @@ impl TestContext {
     pub async fn run_batch(&self) -> Result<u64> {
         let before = self.context.reporter().totals().batches;
         match self.context.state() {
-            StreamingContextState::Initialized => self.context.start().await?,
+            StreamingContextState::Initialized => {
+                self.context.start().await?;
+                // Started at the time of its last batch, it waits for the next one.
+                if self.rested().await?.is_some_and(|resting| resting.intervals == 0) {
+                    self.next_interval().await?;
+                }
+            }
             StreamingContextState::Active => self.next_interval().await?,
             StreamingContextState::Stopped => {
                 // What ended it is told as long as it is asked for; a good end is an end as well.

@@ -12,8 +12,8 @@ use super::{Collected, MemoryBroker, ProducerRecord, RddQueue, TestContext};
 use crate::{
     Error, ErrorKind, Offset, Record,
     clock::Clock,
-    transform::{Append, DStream, Upsert},
-    types::ColumnType,
+    transform::{DStream, InputFormat, OnError, Upsert},
+    types::{Column, ColumnSource, ColumnType, Merge, TableSpec, WriteMode},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -157,7 +157,9 @@ async fn offsets_without_a_record_are_gone_over_and_deleted_ones_end_the_stream(
     assert_eq!(seen.values(), [[0, 6]]);
     let ledger = "SELECT records, gaps FROM directstream_batches";
     assert_eq!(context.store().rows(ledger).await.unwrap(), ["2|6"]);
-    (0..3).for_each(|n| drop(broker.send(("t", n.to_string())).unwrap()));
+    for n in ["8", "9", "10"] {
+        broker.send(("t", n)).unwrap();
+    }
     broker.delete_records("t", 0, Offset::clamped(10)).unwrap();
     assert_eq!(context.run_batch().await.unwrap_err().kind(), ErrorKind::OffsetsLost);
 }
@@ -209,12 +211,20 @@ async fn what_fails_for_a_passing_reason_is_tried_again_within_the_call() {
 async fn a_record_that_the_database_refuses_becomes_a_dead_letter_within_the_call() {
     let broker = broker("t", 1);
     let context = TestContext::new("letters", SECOND).unwrap();
-    context.store().execute("CREATE TABLE numbers (n BIGINT CHECK (n < 10))").await.unwrap();
-    let numbers = context.memory_stream(&broker, ["t"]).unwrap().map(|record| record.text().unwrap().parse::<i64>().unwrap());
-    numbers.save_to_table(Append::into("numbers").column("n")).unwrap();
-    ["1", "2"].map(|n| drop(broker.send(("t", n)).unwrap()));
+    context.store().execute("CREATE TABLE words (word TEXT CHECK (word <> 'bad'))").await.unwrap();
+    let (source, merge) = (Some(ColumnSource::Value), Merge::default());
+    let columns = vec![Column { name: "word".to_owned(), source, column_type: None, merge }];
+    let (table, mode) = ("words".parse().unwrap(), WriteMode::Append);
+    let table = TableSpec { table, mode, key: Vec::new(), create: false, columns };
+    let records = context.memory_stream(&broker, ["t"]).unwrap();
+    records.save_records(InputFormat::Text, OnError::DeadLetter, vec![table]);
+    for word in ["good", "bad", "better"] {
+        broker.send(("t", word)).unwrap();
+    }
     assert_eq!(context.run_batch().await.unwrap(), 1);
-    assert_eq!(context.store().rows("SELECT n FROM numbers").await.unwrap(), ["1", "2"]);
+    assert_eq!(context.store().rows("SELECT word FROM words").await.unwrap(), ["good", "better"]);
+    let letters = "SELECT \"offset\" FROM directstream_dead_letters";
+    assert_eq!(context.store().rows(letters).await.unwrap(), ["1"]);
 }
 
 /// What a queue's batches give, and their times.
@@ -263,7 +273,8 @@ async fn a_batch_of_a_queue_that_fails_has_the_same_items_again() {
         false => Err(Error::unavailable("once")),
         true => Ok(()),
     });
-    ["a", "b"].map(|item| queue.push([item]));
+    queue.push(["a"]);
+    queue.push(["b"]);
     assert_eq!(context.run_batch().await.unwrap(), 1);
     assert_eq!((seen.values(), queue.len(), failed.load(Ordering::SeqCst)), (vec![vec!["a"]], 1, true));
 }

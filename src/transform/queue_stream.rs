@@ -196,7 +196,7 @@ mod tests {
         queued.committed(1);
         assert_eq!((queue.len(), run(&stream, &*queued, 2)), (2, vec![2]));
         // Everything that is there, but not what came since.
-        let (queue, stream, queued) = super::tests::queue(&[1, 2], false);
+        let (queue, stream, queued) = self::queue(&[1, 2], false);
         assert_eq!(run(&stream, &*queued, 7), [1, 2]);
         queue.push([3]);
         assert_eq!(run(&stream, &*queued, 7), [1, 2]);
