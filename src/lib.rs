@@ -34,3 +34,8 @@ pub use types::{BatchInfo, BatchTime, Offset, OffsetRange, Record, Timestamp, To
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// So are those of the page on testing a job.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/testing-a-job.md")]
+struct TestingAJob;

@@ -176,7 +176,8 @@ impl StreamingContextBuilder {
     }
 
     /// What the time is taken from: batch times, the wait for the next batch, and every limit in time that is not a server's.
-    /// Default: the system's clocks. Spark: `spark.streaming.clock`.
+    /// Default: the system's clocks. On a clock that stands still nothing is given up for having taken too long. Spark:
+    /// `spark.streaming.clock`.
     ///
     /// ```
     /// use std::{sync::Arc, time::Duration};

@@ -3,7 +3,7 @@
 use super::{StreamingContext, context::Parts};
 use crate::{
     commit::Inspector,
-    error::{Error, ErrorKind, Result, Stage},
+    error::{Error, Result, Stage},
     transform::{DStream, Element, RddQueue, queue_stream},
 };
 
@@ -20,7 +20,7 @@ impl StreamingContext {
     /// # async fn example() -> directstream::Result<()> {
     /// let context = StreamingContext::builder("squares", Duration::from_secs(1)).store("sqlite:squares.db")?.build()?;
     /// let queue = RddQueue::new();
-    /// context.queue_stream(&queue, true)?.map(|n: i64| n * n).print(10);
+    /// context.queue_stream(&queue, true)?.map(|n: i64| n * n).print();
     /// context.start().await?;
     /// queue.push([1, 2, 3]);
     /// # Ok(())
@@ -28,8 +28,8 @@ impl StreamingContext {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] once the context was started or stopped. Its start gives the same if the application has
-    /// committed batches.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) once the context was started or stopped. Its start gives the same if the
+    /// application has committed batches.
     pub fn queue_stream<T: Element>(&self, queue: &RddQueue<T>, one_at_a_time: bool) -> Result<DStream<T>> {
         self.graph().check_open()?;
         Ok(queue_stream(self.graph(), queue, one_at_a_time))
@@ -42,13 +42,10 @@ pub(super) async fn refuse_a_past(parts: &Parts) -> Result<()> {
     if parts.graph.queues().is_empty() {
         return Ok(());
     }
-    let mut inspector = match Inspector::open(&parts.store.url, &parts.application).await {
-        Ok(inspector) => inspector,
-        // Nothing has run on this store yet, or only programs of another version, and that is told by whoever migrates it.
-        Err(error) if error.kind() == ErrorKind::Config => return Ok(()),
-        Err(error) => return Err(error.at(Stage::Start)),
-    };
-    let known = inspector.application().await.map_err(|error| error.at(Stage::Start))?;
+    let look = async { Inspector::open(&parts.store.url, &parts.application).await?.application().await };
+    // A store that cannot be looked at is one on which nothing has run, or it does not answer yet. Whoever takes the application
+    // over waits for it, and looks again.
+    let known = look.await.unwrap_or_default();
     match known.map_or(0, |known| known.batch_seq) {
         0 => Ok(()),
         batch_seq => Err(has_a_past(&parts.application, batch_seq)),

@@ -112,7 +112,8 @@ impl MemoryBroker {
     pub fn send(&self, record: impl Into<ProducerRecord>) -> Result<crate::OffsetRange> {
         let ProducerRecord { topic, partition, key, value, timestamp_ms, headers } = record.into();
         let mut state = self.state();
-        let (name, found) = state.topics.iter_mut().find(|(name, _)| ***name == *topic).ok_or_else(|| no_topic(&topic))?;
+        let (name, found) =
+            state.topics.iter_mut().find(|(name, _)| ***name == *topic).ok_or_else(|| no_topic(&topic))?;
         let partitions = i32::try_from(found.logs.len()).unwrap_or(i32::MAX);
         let partition = match (partition, &key) {
             (Some(partition), _) => partition,

@@ -32,8 +32,11 @@ use crate::{
 /// # }).unwrap();
 /// ```
 pub struct Collected<T> {
-    batches: Arc<Mutex<BTreeMap<u64, (BatchTime, Vec<T>)>>>,
+    batches: Arc<Mutex<Batches<T>>>,
 }
+
+/// By their number.
+type Batches<T> = BTreeMap<u64, (BatchTime, Vec<T>)>;
 
 impl<T> Clone for Collected<T> {
     fn clone(&self) -> Self {
@@ -60,7 +63,7 @@ impl<T> Collected<T> {
         Self::default()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, (BatchTime, Vec<T>)>> {
+    fn lock(&self) -> MutexGuard<'_, Batches<T>> {
         self.batches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

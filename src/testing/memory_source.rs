@@ -35,8 +35,8 @@ impl StreamingContext {
     /// See [`testing`](crate::testing) for an example.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the broker has no such topic, if another stream of the context reads it,
-    /// and once the context was started or stopped.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the broker has no such topic, and once the context was started or
+    /// stopped.
     pub fn memory_stream<T: AsRef<str>>(
         &self,
         broker: &MemoryBroker,

@@ -35,7 +35,8 @@
 //! broker.create_topic("lines", 2)?;
 //! let context = TestContext::new("word-count", Duration::from_secs(1))?;
 //! context.store().execute("CREATE TABLE word_counts (word TEXT PRIMARY KEY, count BIGINT)").await?;
-//! word_counts(&context.memory_stream(&broker, ["lines"])?)?;
+//! let lines = context.memory_stream(&broker, ["lines"])?;
+//! word_counts(&lines)?;
 //!
 //! broker.send(("lines", "to be or"))?;
 //! broker.send(("lines", "not to be"))?;
@@ -45,7 +46,8 @@
 //!
 //! // Stopped and started again: it goes on from the stored offsets.
 //! let context = context.restart().await?;
-//! word_counts(&context.memory_stream(&broker, ["lines"])?)?;
+//! let lines = context.memory_stream(&broker, ["lines"])?;
+//! word_counts(&lines)?;
 //! broker.send(("lines", "be"))?;
 //! context.run_batch().await?;
 //! assert_eq!(context.store().rows("SELECT count FROM word_counts WHERE word = 'be'").await?, ["3"]);

@@ -12,6 +12,7 @@ use super::{Collected, MemoryBroker, ProducerRecord, RddQueue, TestContext};
 use crate::{
     Error, ErrorKind, Offset, Record,
     clock::Clock,
+    stream::StreamingContextBuilder,
     transform::{DStream, InputFormat, OnError, Upsert},
     types::{Column, ColumnSource, ColumnType, Merge, TableSpec, WriteMode},
 };
@@ -84,7 +85,10 @@ async fn a_restart_on_the_same_store_gives_the_same_totals() {
     // Nothing is left over, and nothing is read again.
     assert_eq!(parts.run_batch().await.unwrap(), 0);
     let expected = ["be|2", "is|1", "not|1", "or|1", "question|1", "that|1", "the|1", "to|2"];
-    assert_eq!((counted(&whole).await, counted(&parts).await), (expected.map(str::to_owned).to_vec(), counted(&whole).await));
+    assert_eq!(
+        (counted(&whole).await, counted(&parts).await),
+        (expected.map(str::to_owned).to_vec(), counted(&whole).await)
+    );
     let batches = "SELECT batch_seq, batch_time FROM directstream_batches ORDER BY 1";
     assert_eq!(parts.store().rows(batches).await.unwrap(), whole.store().rows(batches).await.unwrap());
 }
@@ -113,12 +117,10 @@ async fn an_error_in_user_code_ends_the_stream_and_the_call() {
     for panics in [false, true] {
         let broker = broker("t", 1);
         let context = TestContext::new("failing", SECOND).unwrap();
-        context.memory_stream(&broker, ["t"]).unwrap().foreach_rdd(move |rdd| {
-            match rdd.is_empty()? {
-                true => Ok(()),
-                false if panics => panic!("no good"),
-                false => Err(Error::transform("no good")),
-            }
+        context.memory_stream(&broker, ["t"]).unwrap().foreach_rdd(move |rdd| match rdd.is_empty()? {
+            true => Ok(()),
+            false if panics => panic!("no good"),
+            false => Err(Error::transform("no good")),
         });
         assert_eq!(context.run_batch().await.unwrap(), 0);
         broker.send(("t", "x")).unwrap();
@@ -196,11 +198,9 @@ async fn what_fails_for_a_passing_reason_is_tried_again_within_the_call() {
     let (broker, tries) = (broker("t", 1), Arc::new(AtomicU32::new(0)));
     let context = TestContext::new("passing", SECOND).unwrap();
     let counted = Arc::clone(&tries);
-    context.memory_stream(&broker, ["t"]).unwrap().foreach_rdd(move |_| {
-        match counted.fetch_add(1, Ordering::SeqCst) {
-            0..=2 => Err(Error::unavailable("not yet")),
-            _ => Ok(()),
-        }
+    context.memory_stream(&broker, ["t"]).unwrap().foreach_rdd(move |_| match counted.fetch_add(1, Ordering::SeqCst) {
+        0..=2 => Err(Error::unavailable("not yet")),
+        _ => Ok(()),
     });
     broker.send(("t", "x")).unwrap();
     assert_eq!(context.run_batch().await.unwrap(), 1);
@@ -225,6 +225,23 @@ async fn a_record_that_the_database_refuses_becomes_a_dead_letter_within_the_cal
     assert_eq!(context.store().rows("SELECT word FROM words").await.unwrap(), ["good", "better"]);
     let letters = "SELECT \"offset\" FROM directstream_dead_letters";
     assert_eq!(context.store().rows(letters).await.unwrap(), ["1"]);
+}
+
+#[tokio::test]
+async fn cp_32_a_checkpoint_folder_has_no_past_for_a_queue_either() {
+    let (folder, queue, seen) = (tempfile::tempdir().unwrap(), RddQueue::new(), Collected::new());
+    let url = format!("checkpoint:{}", folder.path().join("checkpoint").display());
+    let build = |context: &TestContext| context.queue_stream(&queue, false).unwrap().collect_into(&seen);
+    let on_folder = move |builder: StreamingContextBuilder| builder.store(&url).unwrap();
+    let context = TestContext::configured("queue", SECOND, on_folder).unwrap();
+    build(&context);
+    queue.push([1, 2]);
+    assert_eq!(context.run_batches(2).await.unwrap(), 1);
+    let context = context.restart().await.unwrap();
+    build(&context);
+    let error = context.run_batch().await.unwrap_err();
+    assert!(error.to_string().contains("queueStream doesn't support checkpointing"), "{error}");
+    assert_eq!((error.kind(), seen.values()), (ErrorKind::Config, vec![vec![1, 2]]));
 }
 
 /// What a queue's batches give, and their times.

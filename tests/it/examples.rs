@@ -317,6 +317,20 @@ async fn foreach_partition() {
     assert_eq!(rows(last).collect::<BTreeMap<_, _>>(), expected);
 }
 
+#[tokio::test]
+async fn testing_a_job() {
+    let (kafka, database) = (shared_kafka().await, fresh_database().await);
+    let printed = run_example("testing_a_job", &kafka, &database, &[]).await;
+    assert_eq!(printed, "tried without a server: ann|300, bob|111, also after a restart\n");
+    let topic = kafka.topic(2).await;
+    let orders = [("ann", "250"), ("bob", "100"), ("ann", "50"), ("bob", "a lot")];
+    kafka.produce(&topic, orders.map(|(customer, cents)| record(cents).key(customer)).to_vec()).await;
+    let printed = run_example("testing_a_job", &kafka, &database, &[("TOPIC", &topic)]).await;
+    assert_eq!(printed, "4 orders read; see the table totals\n");
+    let totals = database.rows::<(String, i64)>("SELECT customer, cents FROM totals ORDER BY customer").await;
+    assert_eq!(totals, [("ann".to_owned(), 300), ("bob".to_owned(), 100)]);
+}
+
 #[test]
 fn every_example_has_a_test() {
     let tests = include_str!("examples.rs");
