@@ -15,9 +15,7 @@ use crate::{
     plan::{Plan, PlannedRange},
     read::{KafkaRdd, ReadRanges},
     report::{OutputOperationInfo, Reporter},
-    transform::{
-        BatchScope, Input, KeepsState, Output, Prepared, Queued, Remembers, Runner, StorageMemory, panicked,
-    },
+    transform::{BatchScope, Input, KeepsState, Output, Prepared, Queued, Remembers, Runner, StorageMemory, panicked},
     types::{
         BatchCommit, BatchInfo, BatchTime, ColumnShape, CommittedRange, Compute, Isolated, Isolating, LostRange,
         Offset, OffsetRange, RangeCounts, Record, StateSegment, Task, Term, TopicPartition,
