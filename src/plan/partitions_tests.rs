@@ -48,6 +48,7 @@ fn answers(topic: &str, topic_id: Option<TopicId>, offsets: &[(i64, i64)]) -> An
         latest: of(|both| both.1),
         leader_epochs: BTreeMap::new(),
         refused: BTreeMap::new(),
+        closed: BTreeSet::new(),
     }
 }
 
@@ -93,6 +94,23 @@ fn what_is_tracked_goes_on_where_it_was_committed() {
     assert_eq!(positions, [(0, Some(at(5)), at(5)), (1, Some(at(7)), at(7))]);
     assert_eq!(review.positions[0].topic_id, id("a"));
     assert!(review.joined.is_empty() && review.lost_ranges.is_empty() && review.problems.is_empty());
+}
+
+#[test]
+fn a_partition_of_a_closed_topic_is_left_out_once_it_is_read_to_its_end() {
+    let tracked = [tracked("t", 0, 5), tracked("t", 1, 8)];
+    let open = answers("t", id("a"), &[(0, 9), (0, 8)]);
+    assert_eq!(skip(&tracked, &open).positions.len(), 2);
+    let closed = Answers { closed: [Arc::from("t")].into(), ..open };
+    let review = skip(&tracked, &closed);
+    assert_eq!(review.positions, [go_on(0, [id("a"), id("a")], Some(at(5)), 5)]);
+    assert!(review.joined.is_empty() && review.lost_ranges.is_empty() && review.problems.is_empty());
+    // One with nothing in it joins all the same: that it was there is stored.
+    let empty = Answers { closed: [Arc::from("t")].into(), ..answers("t", id("a"), &[(0, 0)]) };
+    assert_eq!(skip(&[], &empty).joined, [tp("t", 0)]);
+    // Another file of its name is a loss, also where the old one was read to its end.
+    let replaced = Answers { closed: [Arc::from("t")].into(), ..answers("t", id("b"), &[(0, 9), (0, 8)]) };
+    assert_eq!(fail(&tracked[1..], &replaced).kind(), ErrorKind::OffsetsLost);
 }
 
 #[test]

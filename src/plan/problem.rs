@@ -109,6 +109,8 @@ impl Problem {
     #[must_use]
     pub fn to_error(&self) -> Error {
         let error = match &self.kind {
+            kind if self.topic.starts_with("file:") => file_error(kind),
+            kind if self.topic.starts_with("receiver:") && kind.can_be_skipped() => receiver_error(kind),
             ProblemKind::NoAnswer => Error::unavailable("the broker gives no answer for it"),
             ProblemKind::Refused { reason } => Error::unavailable(format!("the broker tells no offsets: {reason}")),
             ProblemKind::UnknownTopic => {
@@ -152,6 +154,45 @@ impl Problem {
             None => Error::new(error.kind(), format!("{error} topic={}", self.topic)).at(Stage::Plan),
         }
     }
+}
+
+/// The same for a file of a stream of text files, which is a topic whose offsets are its bytes.
+fn file_error(kind: &ProblemKind) -> Error {
+    const WAYS_OUT: &str = "let the stream read it as a new file with on_data_loss skip, or put back what was there: files are \
+                            moved into the folder whole, under names that were never used, and not changed";
+    match kind {
+        ProblemKind::UnknownTopic | ProblemKind::UnknownPartition { .. } => {
+            Error::unavailable("the file is gone, and was not read to its end")
+        }
+        ProblemKind::NoAnswer | ProblemKind::Refused { .. } => Error::unavailable("the file's folder cannot be read"),
+        ProblemKind::IdMissing { known } => {
+            Error::corrupt(format!("the size and time of the file are not known stored_topic_id={known}"))
+        }
+        ProblemKind::Retention { committed, earliest } => Error::offsets_lost(format!(
+            "bytes are lost: the file begins after the committed offset; {WAYS_OUT} committed={committed} \
+             earliest={earliest}"
+        )),
+        ProblemKind::Truncated { committed, latest } => Error::offsets_lost(format!(
+            "bytes are lost: the file ends before the committed offset; {WAYS_OUT} committed={committed} latest={latest}"
+        )),
+        ProblemKind::TopicRecreated { committed, known, found } => Error::offsets_lost(format!(
+            "bytes are lost: the file was changed or replaced after it was begun; {WAYS_OUT} committed={committed} \
+             stored_topic_id={known} topic_id={found}"
+        )),
+    }
+}
+
+/// The same for a loss of a receiver's log, which is a topic whose offsets are its records.
+fn receiver_error(kind: &ProblemKind) -> Error {
+    const WAYS_OUT: &str =
+        "put its folder back, or let the stream go on with the log that is there with on_data_loss skip";
+    let (what, committed) = match kind {
+        ProblemKind::TopicRecreated { committed, .. } => ("was deleted and begun again", committed),
+        ProblemKind::Retention { committed, .. } => ("begins after the committed offset", committed),
+        ProblemKind::Truncated { committed, .. } => ("ends before the committed offset", committed),
+        _ => ("cannot be read", &Offset::ZERO),
+    };
+    Error::offsets_lost(format!("records are lost: the receiver's log {what}; {WAYS_OUT} committed={committed}"))
 }
 
 /// The first of the problems as an error, telling how many more there are.

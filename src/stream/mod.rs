@@ -10,7 +10,7 @@
 //! [`StreamingContext`] is what a program holds. [`DirectStream`] says what to read. The loop itself is in `driver`, what
 //! happens before it in `start`, one batch's work in `batch`, its size in `measured` and its deadlines in `in_hand`, its commit in `pending`; `place` is where a partition stands,
 //! `remember` what windows know of committed batches,
-//! and every question to Kafka is in `inquiry`. `job` makes a job file a stream. `create_rdd`, `latest`, `reset` and `verify` work
+//! and every question to Kafka is in `inquiry`. What is read that is not Kafka is in `source`, and `inputs` is how a program asks for it. `job` makes a job file a stream. `create_rdd`, `latest`, `reset` and `verify` work
 //! outside of any stream.
 
 mod active;
@@ -21,6 +21,7 @@ mod direct_stream;
 mod driver;
 mod failing;
 mod in_hand;
+mod inputs;
 mod inquiry;
 mod job;
 mod latest;
@@ -55,4 +56,5 @@ pub(crate) use life::Resting;
 pub use life::{StreamingContextState, Termination};
 pub use reset::{PlannedReset, TopicScope, plan_reset};
 pub(crate) use source::Source;
+pub use source::{Receiver, ReceiverLog, ReceiverSupervisor, TextFiles};
 pub use verify::{FINDINGS_MAX, Finding, Verification, verify};

@@ -77,7 +77,8 @@ impl Driver {
     }
 
     pub(super) fn report_positions(&self, answers: &AllAnswers) {
-        let positions = self.places.iter().map(|(topic_partition, place)| PartitionPosition {
+        let going_on = self.places.iter().filter(|(known, place)| !answers.is_over(known, place.committed));
+        let positions = going_on.map(|(topic_partition, place)| PartitionPosition {
             topic_partition: topic_partition.clone(),
             committed: place.committed,
             latest: place.latest,

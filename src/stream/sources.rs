@@ -34,6 +34,14 @@ impl AllAnswers {
         self.0.iter().flat_map(of).collect()
     }
 
+    /// Whether a partition is read to an end that will never move: a file that is done.
+    pub(super) fn is_over(&self, topic_partition: &TopicPartition, committed: Option<Offset>) -> bool {
+        let over = |answers: &Answers| {
+            answers.closed.contains(&topic_partition.topic) && answers.latest.get(topic_partition).copied() == committed
+        };
+        committed.is_some() && self.0.iter().any(over)
+    }
+
     /// The earliest offset of a partition, if one was told.
     pub(super) fn earliest(&self, topic_partition: &TopicPartition) -> Option<Offset> {
         self.0.iter().find_map(|answers| answers.earliest.get(topic_partition).copied())

@@ -154,7 +154,7 @@ fn workshop(parts: &Parts, sources: Sources, recovered: &Recovered) -> Workshop 
 /// Jobs with a rate limit keep the grid: a rate means offsets per interval. Backpressure counts as one. Jobs with windows or
 /// state do: those slide over its ticks, or are told with them.
 fn on_grid(parts: &Parts) -> bool {
-    let of_a_stream = |spec: &SourceSpec| spec.max_rate_per_partition().is_some();
+    let of_a_stream = |spec: &SourceSpec| spec.max_rate_per_partition().is_some_and(|rate| rate < u64::MAX);
     let rated = parts.stream.max_rate_per_partition.is_some() || parts.specs.iter().any(of_a_stream);
     rated || parts.stream.backpressure.enabled || looks_back(parts)
 }

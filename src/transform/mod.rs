@@ -121,6 +121,7 @@ pub use save_to_table::{Append, IntoTable, TableRow, Upsert};
 pub use scope::{BatchScope, Input};
 pub(crate) use storage::STORAGE_SHARE;
 pub use storage::{StorageLevel, StorageMemory};
+pub(crate) use text_file::{text_of, without_ending};
 pub use to_tables::RecordsToTables;
 pub(crate) use to_tables::{headers_json, records_again};
 pub use with_watermark::EventTimeDStream;

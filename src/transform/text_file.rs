@@ -31,6 +31,17 @@ pub(super) fn unreadable(path: &Path, error: std::io::Error) -> Error {
     Error::new(ErrorKind::Config, format!("{what} path={}", path.display())).caused_by(error)
 }
 
+/// A line without its `\n` or `\r\n`; the last line of a file may end with neither.
+pub(crate) fn without_ending(line: &[u8]) -> &[u8] {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+/// A line as text: what is not UTF-8 becomes `U+FFFD`.
+pub(crate) fn text_of(line: &[u8]) -> String {
+    String::from_utf8_lossy(line).into_owned()
+}
+
 fn each_line(path: &Path, task: &Task, each: &mut dyn FnMut(String) -> Flow) -> Result<Flow> {
     let mut file = BufReader::new(File::open(path).map_err(|error| unreadable(path, error))?);
     let mut line = Vec::new();
@@ -39,9 +50,7 @@ fn each_line(path: &Path, task: &Task, each: &mut dyn FnMut(String) -> Flow) -> 
         if file.read_until(b'\n', &mut line).map_err(|error| unreadable(path, error))? == 0 || task.is_cancelled() {
             return Ok(ControlFlow::Continue(()));
         }
-        let text = line.strip_suffix(b"\n").unwrap_or(&line);
-        let text = text.strip_suffix(b"\r").unwrap_or(text);
-        let flow = each(String::from_utf8_lossy(text).into_owned());
+        let flow = each(text_of(without_ending(&line)));
         if flow.is_break() {
             return Ok(flow);
         }

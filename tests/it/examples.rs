@@ -2,12 +2,19 @@
 //!
 //! A test has its example's name, runs it with [`run_example`], and checks what it left in the database.
 
-use std::{collections::BTreeMap, path::Path, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    io::{BufRead as _, BufReader, Write as _},
+    path::Path,
+    time::{Duration, SystemTime},
+};
 
 use directstream::transform::Rdd;
 use sqlx::{Connection as _, SqliteConnection};
 
-use crate::support::{End, example_names, fresh_database, record, run_example, shared_kafka};
+use crate::support::{
+    End, Process, example_names, example_program, fresh_database, record, run_example, shared_kafka, wait_for,
+};
 
 #[tokio::test]
 async fn word_count() {
@@ -197,6 +204,69 @@ async fn replay_offset_ranges() {
     assert!(printed.ends_with(" batches read again: 650 records, the same as then\n"), "{printed}");
     assert_eq!(database.count("lengths").await, 650);
     assert!(database.count("directstream.batches").await > 1, "one batch only");
+}
+
+#[tokio::test]
+async fn text_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let (incoming, file) = (folder.path().join("incoming"), folder.path().join("lines.db"));
+    std::fs::create_dir(&incoming).unwrap();
+    let env = [("FOLDER", incoming.to_str().unwrap()), ("SQLITE_FILE", file.to_str().unwrap())];
+    std::fs::write(incoming.join("one.txt"), "to be\r\nor not").unwrap();
+    std::fs::write(incoming.join("_two.txt"), "being written").unwrap();
+    assert_eq!(run_alone("text_files", &env).await, "2 lines\n");
+    std::fs::rename(incoming.join("_two.txt"), incoming.join("two.txt")).unwrap();
+    assert_eq!(run_alone("text_files", &env).await, "1 lines\n");
+    assert_eq!(run_alone("text_files", &env).await, "0 lines\n");
+    let mut file = SqliteConnection::connect(&format!("sqlite:{}", file.display())).await.unwrap();
+    let sql = "SELECT file, off, line FROM lines ORDER BY file, off";
+    let lines: Vec<(String, i64, String)> = sqlx::query_as(sql).fetch_all(&mut file).await.unwrap();
+    let expected = [("one.txt", 0, "to be"), ("one.txt", 7, "or not"), ("two.txt", 0, "being written")];
+    assert_eq!(lines, expected.map(|(file, off, line)| (file.to_owned(), off, line.to_owned())));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn receiver_socket() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (wal, file) = (path("wal"), path("words.db"));
+    let mut program = std::process::Command::new(example_program("receiver_socket"));
+    program.env("ADDRESS", address).env("WAL", wal).env("SQLITE_FILE", &file);
+    let process = Process::start(program, folder.path().join("stderr"));
+    let sender = tokio::task::spawn_blocking(move || {
+        let (mut connection, _) = listener.accept().unwrap();
+        connection.write_all(b"to be or\nnot to be\n").unwrap();
+        let mut acknowledged = String::new();
+        let mut acknowledgements = BufReader::new(connection.try_clone().unwrap());
+        while acknowledged.lines().last() != Some("2") {
+            acknowledgements.read_line(&mut acknowledged).unwrap();
+        }
+        connection
+    });
+    let _connection = sender.await.unwrap();
+    // What it stored is the next start's at the latest; here it is there soon.
+    let counts = async || {
+        let mut file = SqliteConnection::connect(&format!("sqlite:{file}")).await.ok()?;
+        let sql = "SELECT word, count FROM word_counts ORDER BY word";
+        let counts: Vec<(String, i64)> = sqlx::query_as(sql).fetch_all(&mut file).await.ok()?;
+        (counts.iter().map(|(_, count)| count).sum::<i64>() == 6).then_some(counts)
+    };
+    let counts = wait_for("all words are counted", Duration::from_secs(60), counts).await;
+    assert_eq!(counts, [("be", 2), ("not", 1), ("or", 1), ("to", 2)].map(|(word, count)| (word.to_owned(), count)));
+    process.signal("INT");
+    assert_eq!(process.code(Duration::from_secs(60)).await, 0);
+}
+
+/// Runs an example that needs no server to its end; what it printed.
+async fn run_alone(name: &str, env: &[(&str, &str)]) -> String {
+    let mut command = std::process::Command::new(example_program(name));
+    command.envs(env.iter().copied());
+    let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+    let [out, err] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    assert!(output.status.success(), "{out}{err}");
+    out
 }
 
 #[tokio::test]

@@ -4,13 +4,27 @@
 //! log of a receiver. So everything that holds for Kafka holds for all of them: the plan, the batch's transaction that moves the
 //! offsets, the ledger, windows that are read again after a restart.
 
+mod chunks;
 mod kafka;
+mod lines;
+mod receiver;
+mod socket;
+mod text_files;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 
-pub(super) use self::kafka::{KafkaSource, kafka_properties};
+pub(super) use self::{
+    kafka::{KafkaSource, kafka_properties},
+    receiver::ReceiverSource,
+    socket::SocketReceiver,
+    text_files::TextFileSource,
+};
+pub use self::{
+    receiver::{Receiver, ReceiverLog, ReceiverSupervisor},
+    text_files::TextFiles,
+};
 use crate::{
     clock::Clock,
     commit::StoredPosition,
@@ -120,7 +134,8 @@ pub(crate) trait Source: ReadRanges {
         OnDataLoss::Fail
     }
 
-    /// The most offsets a second of one partition, where it is not that of the context.
+    /// The most offsets a second of one partition, where it is not that of the context; `u64::MAX`: no limit, whatever the
+    /// context's is.
     fn max_rate_per_partition(&self) -> Option<u64> {
         None
     }

@@ -8,6 +8,7 @@ mod event_time;
 mod field;
 mod files;
 mod healthy;
+mod inputs;
 mod promotion;
 mod restarts;
 mod saved_files;

@@ -5,6 +5,7 @@ mod backpressure;
 mod brokers;
 mod deadline;
 mod demo;
+mod inputs;
 pub(crate) mod job;
 mod large;
 mod lifecycle;
