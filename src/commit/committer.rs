@@ -6,6 +6,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     checkpoint::CheckpointStore,
+    kafka::KafkaStore,
+    outbox::{self, Outbox, OutboxState, RelayTask},
     postgres::PostgresStore,
     protocol::{Event, Work},
     settings::{CommitOutcome, Recovered, StoreHealth, StoreSettings, StoredPosition},
@@ -30,6 +32,7 @@ enum Request {
     Commit(Box<BatchCommit>, Answer<CommitOutcome>),
     Positions(Answer<Vec<StoredPosition>>),
     CheckOwner(Answer<()>),
+    Relay(Arc<Outbox>, RelayTask),
     Stop(oneshot::Sender<()>),
 }
 
@@ -43,6 +46,7 @@ pub struct Committer {
     requests: mpsc::Sender<Request>,
     health: watch::Receiver<StoreHealth>,
     stopping: Arc<watch::Sender<bool>>,
+    outbox: Option<Arc<Outbox>>,
 }
 
 impl Committer {
@@ -68,12 +72,21 @@ impl Committer {
             StoreKind::Sqlite => Box::new(SqliteStore::new(&settings)?),
             StoreKind::Postgres => Box::new(PostgresStore::new(&settings)?),
             StoreKind::Checkpoint => Box::new(CheckpointStore::new(&settings, Arc::clone(&clock))?),
+            StoreKind::Kafka => Box::new(KafkaStore::new(&settings, Arc::clone(&clock))?),
         };
-        let shell = Shell::new(&settings, store, clock, health, stop_asked);
+        let shell = Shell::new(&settings, store, Arc::clone(&clock), health.clone(), stop_asked);
         let (started, answer) = oneshot::channel();
         tokio::spawn(run(shell, inbox, started));
         let recovered = answer.await.map_err(|_| gone())??;
-        Ok((Self { requests, health: watched, stopping: Arc::new(stopping) }, recovered))
+        let mut committer = Self { requests, health: watched, stopping: Arc::new(stopping), outbox: None };
+        if let Some(output) = &settings.outbox {
+            let (outbox, relay) = outbox::start(&settings, output, clock, health).await?;
+            committer.outbox = Some(Arc::clone(&outbox));
+            // The task keeps the relay, which ends with it.
+            let given = committer.requests.send(Request::Relay(outbox, relay)).await;
+            given.map_err(|_| committer.why_gone())?;
+        }
+        Ok((committer, recovered))
     }
 
     /// How the store is doing. Being fenced while idle is told here first.
@@ -93,6 +106,23 @@ impl Committer {
         self.ask(|answer| Request::Initialize(positions, answer)).await
     }
 
+    /// How the outbox is doing; `None` if the job has none.
+    #[must_use]
+    pub fn outbox(&self) -> Option<watch::Receiver<OutboxState>> {
+        self.outbox.as_ref().map(|outbox| outbox.state())
+    }
+
+    /// Waits until everything in the outbox is in Kafka; at once if there is none.
+    ///
+    /// # Errors
+    /// Why it cannot be sent.
+    pub async fn outbox_sent(&self) -> Result<()> {
+        match &self.outbox {
+            Some(outbox) => outbox.empty().await,
+            None => Ok(()),
+        }
+    }
+
     /// Commits a batch: all of it or nothing. Calls from several tasks run one after the other; the batch's number must
     /// follow the last committed one.
     ///
@@ -102,6 +132,9 @@ impl Committer {
     /// did not answer for `unavailable_max`; [`Internal`](crate::ErrorKind::Internal) for a batch number out of order. A batch
     /// that is merely not committed is a [`CommitOutcome`].
     pub async fn commit(&self, batch: BatchCommit) -> Result<CommitOutcome> {
+        if let Some(outbox) = self.outbox.as_ref().filter(|_| !batch.records.is_empty()) {
+            outbox.room().await?;
+        }
         self.ask(|answer| Request::Commit(Box::new(batch), answer)).await
     }
 
@@ -157,6 +190,7 @@ async fn run(mut shell: Shell, mut inbox: mpsc::Receiver<Request>, started: ones
     if started.send(recovered).is_err() || failed {
         return;
     }
+    let mut relay = None;
     let mut beats = tokio::time::interval(BEAT_EVERY);
     beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -172,21 +206,26 @@ async fn run(mut shell: Shell, mut inbox: mpsc::Receiver<Request>, started: ones
             }
         };
         let Some(request) = request else { return };
-        serve(&mut shell, request).await;
+        serve(&mut shell, &mut relay, request).await;
         if shell.has_ended() {
             return;
         }
     }
 }
 
-async fn serve(shell: &mut Shell, request: Request) {
+async fn serve(shell: &mut Shell, relay: &mut Option<(Arc<Outbox>, RelayTask)>, request: Request) {
     // An answer that nobody waits for any more is dropped: the work itself is done.
     match request {
         Request::Initialize(positions, answer) => {
             let _ = answer.send(shell.initialize(positions).await);
         }
         Request::Commit(batch, answer) => {
-            let _ = answer.send(shell.commit(batch).await);
+            let records = batch.records.len() as u64;
+            let done = shell.commit(batch).await;
+            if let (Ok(CommitOutcome::Committed(_)), Some((outbox, _))) = (&done, &*relay) {
+                outbox.added(records);
+            }
+            let _ = answer.send(done);
         }
         Request::Positions(answer) => {
             let _ = answer.send(shell.positions().await);
@@ -199,6 +238,7 @@ async fn serve(shell: &mut Shell, request: Request) {
             };
             let _ = answer.send(held);
         }
+        Request::Relay(outbox, task) => *relay = Some((outbox, task)),
         Request::Stop(answer) => {
             let _ = shell.drive(Event::Stop).await;
             let _ = answer.send(());

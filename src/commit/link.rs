@@ -43,6 +43,14 @@ pub(super) fn no_sql(what: &str) -> Error {
     Error::config(format!("{what}: a checkpoint folder has no tables"))
 }
 
+/// A consumer group is looked at by Kafka's own tools.
+fn no_look(url: &StoreUrl) -> Error {
+    Error::config(format!(
+        "a kafka: store has no ledger to look at: its offsets are those of a consumer group, which kafka-consumer-groups shows and \
+         moves url={url}"
+    ))
+}
+
 /// Runs a statement on either database; how many rows it changed.
 macro_rules! execute {
     ($link:expr, $what:expr, $sql:expr $(, $bind:expr)*) => {
@@ -86,7 +94,7 @@ impl Link {
     /// one.
     pub(super) fn is_there(url: &StoreUrl) -> Result<bool> {
         Ok(match url.kind() {
-            StoreKind::Postgres | StoreKind::Checkpoint => true,
+            StoreKind::Postgres | StoreKind::Checkpoint | StoreKind::Kafka => true,
             StoreKind::Sqlite => sqlite::exists(&sqlite::options(&StoreSettings::new(url.clone(), "look"))?),
         })
     }
@@ -105,6 +113,7 @@ impl Link {
                 Self::Sqlite(Box::new(link.map_err(|error| sqlite::sqlite_error(&what, error))?))
             }
             StoreKind::Checkpoint => Self::Checkpoint(Box::new(CheckpointLook::open(url, application)?)),
+            StoreKind::Kafka => return Err(no_look(url)),
         })
     }
 
@@ -116,7 +125,7 @@ impl Link {
                 let what = format!("cannot connect to the store url={url}");
                 Ok(Self::Postgres(Box::new(postgres::connect_alone(&options, &what).await?)))
             }
-            StoreKind::Sqlite | StoreKind::Checkpoint => Self::connect(url, application).await,
+            StoreKind::Sqlite | StoreKind::Checkpoint | StoreKind::Kafka => Self::connect(url, application).await,
         }
     }
 

@@ -46,6 +46,7 @@ const POSTGRES: &[Migration] = migrations! { "postgres":
     5 "moved_offsets" "0005_moved_offsets",
     6 "state" "0006_state",
     7 "dead_letters_window" "0007_dead_letters_window",
+    8 "outbox" "0008_outbox",
 };
 const SQLITE: &[Migration] = migrations! { "sqlite":
     1 "ledger" "0001_ledger",
@@ -55,6 +56,7 @@ const SQLITE: &[Migration] = migrations! { "sqlite":
     5 "moved_offsets" "0005_moved_offsets",
     6 "state" "0006_state",
     7 "dead_letters_window" "0007_dead_letters_window",
+    8 "outbox" "0008_outbox",
 };
 
 /// The migrations of this program.
@@ -62,7 +64,7 @@ pub(crate) fn embedded(kind: StoreKind) -> &'static [Migration] {
     match kind {
         StoreKind::Postgres => POSTGRES,
         StoreKind::Sqlite => SQLITE,
-        StoreKind::Checkpoint => &[],
+        StoreKind::Checkpoint | StoreKind::Kafka => &[],
     }
 }
 

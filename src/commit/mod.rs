@@ -9,11 +9,12 @@
 //! * `shell`: does it, one command after the other;
 //! * `committer`: the task that the shell runs on, and the driver's handle to it;
 //! * `statements`: what user code's SQL may not say; `user_code`: how long it may take;
-//! * `store`: what a store has to do; `postgres`, `sqlite` and `checkpoint` do it;
+//! * `store`: what a store has to do; `postgres`, `sqlite`, `checkpoint` and `kafka` do it;
 //! * `isolate`: which records of a refused batch the database does not take;
 //! * `migrate` and `schema`: the store's own tables; `inspect`: reading them from outside; `kept_letters`: dead letters beside
 //!   the ledger; `letters`: dead letters listed, replayed, discarded from outside;
 //! * `moves`: offsets moved from outside;
+//! * `outbox`: records for Kafka out of a database;
 //! * `state`: the stored state of state operators, for a start;
 //! * `comparison`: the output tables beside what the records make of them;
 //! * `settings`: what goes in and comes out; `identity`, `outputs`, `ledger`: what the stores check and write alike;
@@ -25,12 +26,14 @@ mod comparison;
 mod identity;
 mod inspect;
 mod isolate;
+mod kafka;
 mod kept_letters;
 mod ledger;
 mod letters;
 mod link;
 mod migrate;
 mod moves;
+mod outbox;
 mod outputs;
 mod owner_file;
 mod postgres;
@@ -50,6 +53,7 @@ pub use inspect::{ApplicationInfo, Inspector, LedgerBatch, LedgerLoss, LedgerRan
 pub use kept_letters::{LedgerLetter, LetterContent, LetterFate};
 pub use letters::{LetterInfo, LetterRows, LetterSelection, Letters, Replayed, StoredLetter};
 pub use moves::{LedgerMove, MoveRequest, Moved, OffsetMove, OffsetMover, TracedTable};
+pub use outbox::OutboxState;
 pub use protocol::Ownership;
 pub use schema::{MigrationStatus, migrate_down, migrate_up, migration_status};
 pub use settings::{Commit, CommitOutcome, Recovered, StoreHealth, StoreSettings, StoredPosition, TableShape};

@@ -11,6 +11,7 @@ use crate::{
         UNAVAILABLE_MAX_DEFAULT,
     },
     error::Error,
+    kafka::{KafkaOutput, KafkaProperties},
     types::{BatchCommit, BatchTime, ColumnShape, ColumnType, Isolated, Offset, TableSpec, TopicId, TopicPartition},
 };
 
@@ -45,6 +46,10 @@ pub struct StoreSettings {
     pub interval: Duration,
     /// Whether the stored interval must stay as it is: a job with windows or state.
     pub interval_fixed: bool,
+    /// How to reach the cluster that is read: a `kafka:` store is in it too.
+    pub kafka: Option<KafkaProperties>,
+    /// Where the outbox is sent to; `None`: the job has none.
+    pub outbox: Option<KafkaOutput>,
     /// Kafka's cluster id, if known: another one than the stored one is refused.
     pub cluster_id: Option<String>,
     /// What must stay the same for stored state to make sense: another one than the stored one is refused.
@@ -73,6 +78,8 @@ impl StoreSettings {
             zero_time_ms: 0,
             interval: Duration::from_secs(1),
             interval_fixed: false,
+            kafka: None,
+            outbox: None,
             cluster_id: None,
             fingerprint: String::new(),
             build: concat!("directstream ", env!("CARGO_PKG_VERSION")).to_owned(),

@@ -446,6 +446,7 @@ fn taken_out(batch: &mut BatchCommit) -> Option<BatchCommit> {
         batch_time: batch.batch_time,
         ranges: Vec::new(),
         tables: Vec::new(),
+        records: Vec::new(),
         dead_letters: if letters { std::mem::take(&mut batch.dead_letters) } else { Vec::new() },
         lost_ranges: Vec::new(),
         state: if state { std::mem::take(&mut batch.state) } else { Vec::new() },

@@ -32,16 +32,20 @@ pub(super) struct Surroundings {
 }
 
 pub(super) fn read(root: &Section<'_>, around: Surroundings) -> Option<Vec<TableSpec>> {
-    let folder = around.store == Some(StoreKind::Checkpoint);
+    let tableless = match around.store {
+        Some(StoreKind::Checkpoint) => Some("a checkpoint folder keeps offsets and has no tables"),
+        Some(StoreKind::Kafka) => Some("a consumer group keeps offsets and has no tables"),
+        Some(StoreKind::Postgres | StoreKind::Sqlite) | None => None,
+    };
     let Some(found) = root.find("output") else {
-        if folder {
+        if tableless.is_some() {
             return Some(Vec::new());
         }
         root.missing("output", "missing: name at least one table in an [[output]]");
         return None;
     };
-    if folder {
-        found.fault("a checkpoint folder keeps offsets and has no tables: the store must be postgres:// or sqlite:");
+    if let Some(why) = tableless {
+        found.fault(format!("{why}: the store must be postgres:// or sqlite:"));
     }
     let sections = found.tables()?;
     if sections.is_empty() {

@@ -37,6 +37,8 @@ pub enum StoreKind {
     Sqlite,
     /// `checkpoint:`, a folder for offsets and ledger, without tables
     Checkpoint,
+    /// `kafka:`, a consumer group of the cluster that is read, for offsets alone
+    Kafka,
 }
 
 /// The URL of the database. Printed, it shows user, host and database, never the password or its parameters.
@@ -72,8 +74,13 @@ impl StoreUrl {
                 return Err("the url names a folder and has no parameters".to_owned());
             }
             StoreKind::Checkpoint
+        } else if let Some(group) = rest(&["kafka:"]) {
+            if group.contains(['/', '?', '@']) {
+                return Err("the url names a consumer group or nothing: the cluster is the one that is read".to_owned());
+            }
+            StoreKind::Kafka
         } else {
-            return Err("the url must begin with postgres://, sqlite: or checkpoint:".to_owned());
+            return Err("the url must begin with postgres://, sqlite:, checkpoint: or kafka:".to_owned());
         };
         if url.contains(char::is_control) {
             return Err("the url holds a control character".to_owned());
@@ -114,6 +121,12 @@ impl StoreUrl {
         url.strip_prefix("checkpoint://").or_else(|| url.strip_prefix("checkpoint:"))
     }
 
+    /// The consumer group of a Kafka URL; empty if it is the application's name.
+    #[must_use]
+    pub fn kafka_group(&self) -> Option<&str> {
+        self.expose().strip_prefix("kafka:").filter(|_| self.kind == StoreKind::Kafka)
+    }
+
     /// The host of a PostgreSQL URL, if it names one that can be read without doubt.
     pub(super) fn host(&self) -> Option<&str> {
         postgres_parts(self.expose()).map(|parts| parts.host)
@@ -140,8 +153,8 @@ impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {
             StoreKind::Sqlite => write!(f, "sqlite:{}", self.sqlite_path().unwrap_or_default()),
-            // A path, and nothing else.
-            StoreKind::Checkpoint => f.write_str(self.expose()),
+            // A path or a name, and nothing else.
+            StoreKind::Checkpoint | StoreKind::Kafka => f.write_str(self.expose()),
             StoreKind::Postgres => match postgres_parts(self.expose()) {
                 Some(PostgresParts { user: Some(user), host, database }) => {
                     write!(f, "postgres://{user}@{host}{database}")
@@ -238,6 +251,7 @@ mod tests {
             ("sqlite:orders.db", "sqlite:orders.db"),
             ("sqlite://orders.db?cipher=canary", "sqlite:orders.db"),
             ("checkpoint:///var/lib/orders", "checkpoint:///var/lib/orders"),
+            ("kafka:orders", "kafka:orders"),
         ] {
             let parsed = StoreUrl::parse(url).unwrap();
             assert_eq!(parsed.to_string(), printed, "{url}");
@@ -258,6 +272,8 @@ mod tests {
             "sqlite:x?mode=memory",
             "checkpoint:",
             "checkpoint:x?canary",
+            "kafka://u:canary@h",
+            "kafka:orders?canary",
         ] {
             let message = StoreUrl::parse(url).unwrap_err();
             assert!(!message.contains("canary"), "{message}");

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
+use rdkafka::ClientConfig;
+
 use super::ffi::{Client, CreateError};
 use crate::{
     error::{Error, Result, Stage},
@@ -66,6 +68,17 @@ const OWNED: &[(&str, &str)] = &[
     ("fetch.min.bytes", "a larger value would delay the end of every range"),
     ("consume.callback.max.messages", "no callbacks are used"),
     ("enabled_events", "the events are chosen by this program"),
+];
+
+/// Keys that decide what a producer promises; a reader takes no notice of them.
+const OWNED_BY_PRODUCERS: &[(&str, &str)] = &[
+    ("transactional.id", "it is the job's name"),
+    ("enable.idempotence", "it is always on: without it a record may come twice, or in another order"),
+    ("acks", "every replica in sync must have a record"),
+    ("request.required.acks", "every replica in sync must have a record"),
+    ("enable.gapless.guarantee", "what fails is handled by this program"),
+    ("dr_msg_cb", "no callbacks are used"),
+    ("delivery.report.only.error", "every acknowledgement counts"),
 ];
 
 /// Keys that load code, run commands or print secrets.
@@ -253,6 +266,37 @@ impl KafkaProperties {
     /// A client for looking up offsets and metadata.
     pub(crate) fn planner(&self) -> Result<Arc<Client>> {
         self.client(IsolationLevel::ReadCommitted, &[], &[])
+    }
+
+    /// Settings of a client that sends: idempotent, acknowledged by every replica in sync. `own` go before everything.
+    pub(crate) fn producer(&self, own: &[(&str, &str)]) -> Result<ClientConfig> {
+        let owned = |key: &String| OWNED_BY_PRODUCERS.iter().find(|(name, _)| name == key);
+        let fault = self
+            .properties
+            .keys()
+            .find_map(|key| owned(key).map(|(_, reason)| PropertyFault { key: key.clone(), reason }));
+        if let Some(fault) = self.faults().next().or(fault) {
+            return Err(Error::config(fault.to_string()).at(Stage::Start));
+        }
+        let yielding = [
+            ("reconnect.backoff.ms", "50"),
+            ("reconnect.backoff.max.ms", "500"),
+            ("linger.ms", "5"),
+            // What is sent is in the batch already: more than the network needs would be a second copy of it.
+            ("queue.buffering.max.kbytes", "65536"),
+            ("queue.buffering.max.messages", "500000"),
+        ];
+        let owned = [
+            ("bootstrap.servers", self.bootstrap_servers.as_str()),
+            ("enable.idempotence", "true"),
+            ("allow.auto.create.topics", "false"),
+        ];
+        let given = self.properties.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        let mut config = ClientConfig::new();
+        for (key, value) in yielding.into_iter().chain(given).chain(owned).chain(own.iter().copied()) {
+            config.set(key, value);
+        }
+        Ok(config)
     }
 
     fn client(

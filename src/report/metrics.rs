@@ -96,6 +96,10 @@ metrics! {
     COMMITS_SETTLED = Counter "commits_settled_total" in "commits" by ["outcome"], "Commits whose answer was lost, by what the store then said: committed or rolled_back.";
     ERRORS = Counter "errors_total" in "errors" by ["kind"], "Errors met, retried ones included.";
 
+    OUTBOX_WAITING = Gauge "outbox_waiting_records" in "records" by [], "Records that wait in the outbox to be sent to Kafka.";
+    OUTBOX_SENT = Counter "outbox_sent_records_total" in "records" by [], "Records of the outbox that Kafka has acknowledged.";
+    OUTBOX_ERRORS = Counter "outbox_errors_total" in "errors" by [], "Failures of sending the outbox, retried ones included.";
+
     MEMORY_USED = Gauge "memory_used_bytes" in "bytes" by [], "What prefetch, records in flight and shuffles hold of the memory budget.";
     MEMORY_MAX = Gauge "memory_max_bytes" in "bytes" by [], "The memory budget.";
     READ_QUEUED = Gauge "read_queued_bytes" in "bytes" by [], "Bytes fetched from Kafka that no batch has taken yet.";
@@ -162,6 +166,9 @@ pub(super) struct Instruments {
     pub(super) last_batch_records: Gauge,
     pub(super) waiting_batches: Gauge,
     pub(super) running_batches: Gauge,
+    pub(super) outbox_waiting: Gauge,
+    pub(super) outbox_sent: Counter,
+    pub(super) outbox_errors: Counter,
     pub(super) memory_used: Gauge,
     pub(super) memory_max: Gauge,
     pub(super) read_queued: Gauge,
@@ -201,6 +208,9 @@ impl Instruments {
             last_batch_records: register.gauge(&LAST_BATCH_RECORDS),
             waiting_batches: register.gauge(&WAITING_BATCHES),
             running_batches: register.gauge(&RUNNING_BATCHES),
+            outbox_waiting: register.gauge(&OUTBOX_WAITING),
+            outbox_sent: register.counter(&OUTBOX_SENT),
+            outbox_errors: register.counter(&OUTBOX_ERRORS),
             memory_used: register.gauge(&MEMORY_USED),
             memory_max: register.gauge(&MEMORY_MAX),
             read_queued: register.gauge(&READ_QUEUED),

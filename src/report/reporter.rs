@@ -300,6 +300,14 @@ impl Reporter {
         increment(&self.shared.instruments.commits_settled, Some(outcome), 1);
     }
 
+    /// How many records wait in the outbox, and how many were sent and failures met since the process started.
+    pub fn outbox(&self, waiting: u64, sent: u64, errors: u64) {
+        let instruments = &self.shared.instruments;
+        instruments.outbox_waiting.set(float(waiting));
+        instruments.outbox_sent.absolute(sent);
+        instruments.outbox_errors.absolute(errors);
+    }
+
     /// How much of the memory budget is taken.
     pub fn memory(&self, used_bytes: u64, budget_bytes: u64) {
         self.shared.instruments.memory_used.set(float(used_bytes));

@@ -157,6 +157,7 @@ impl Workshop {
             batch_time: assignment.batch.batch_time,
             ranges,
             tables: prepared.tables,
+            records: prepared.records,
             isolating,
             dead_letters: prepared.dead_letters,
             lost_ranges: assignment.lost_ranges.clone(),
@@ -244,6 +245,7 @@ impl Workshop {
             if let Some(records) = prepared.isolating {
                 isolating = Some(Isolating { first_table: first, records, isolated: Isolated::default() });
             }
+            all.records.extend(prepared.records);
             all.dead_letters.extend(prepared.dead_letters);
             all.user_code.extend(prepared.user_code);
             first = end;

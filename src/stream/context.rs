@@ -64,7 +64,10 @@ pub struct StreamingContextBuilder {
 
 impl StreamingContextBuilder {
     /// The database of results and offsets: `postgres://...` or `sqlite:FILE`. Or `checkpoint:FOLDER`, which keeps offsets and
-    /// ledger alone: outputs are then side effects ([`foreach_rdd`](crate::transform::DStream::foreach_rdd)), at least once.
+    /// ledger alone: outputs are then side effects ([`foreach_rdd`](crate::transform::DStream::foreach_rdd)), at least once. Or
+    /// `kafka:GROUP`, a consumer group of the cluster that is read (without a name: the application's), for outputs that go to topics
+    /// of that cluster, exactly once ([`save_to_kafka`](crate::transform::DStream::save_to_kafka)). The application's name is then
+    /// the transactional id as well.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) if it is no such URL.

@@ -140,9 +140,17 @@ impl Driver {
                     return Ok(End::Stopped);
                 }
                 if self.is_done() {
-                    return Ok(End::ReachedLatest);
+                    return self.outbox_sent(stop).await;
                 }
             }
+        }
+    }
+
+    /// Everything asked for is committed: what of it goes to Kafka is to be there, too.
+    async fn outbox_sent(&self, stop: &mut watch::Receiver<bool>) -> Result<End> {
+        tokio::select! {
+            sent = self.committer.outbox_sent() => sent.map(|()| End::ReachedLatest),
+            () = asked_to_stop(stop) => Ok(End::Stopped),
         }
     }
 

@@ -20,6 +20,7 @@ mod create_rdd;
 mod direct_stream;
 mod driver;
 mod failing;
+mod fitting;
 mod in_hand;
 mod inputs;
 mod inquiry;

@@ -14,6 +14,7 @@ use super::{
     context::{Parts, Started},
     driver::Driver,
     failing::FailureBudget,
+    fitting::{cluster_of, outbox_of, refuse_unfit_outputs, report_outbox},
     place::Place,
     queue_stream::{has_a_past, refuse_a_past},
     source::{SourceSettings, SourceSpec},
@@ -21,7 +22,6 @@ use super::{
 };
 use crate::{
     commit::{Committer, Recovered, StoreHealth, StoreSettings},
-    config,
     error::{Error, ErrorKind, Result, Stage},
     plan::{RateController, RecordSize, Silence, Timing},
     report::Status,
@@ -36,7 +36,7 @@ const ASK_AGAIN: Duration = Duration::from_millis(250);
 pub(super) async fn start(parts: &Parts, stop: watch::Receiver<bool>) -> Result<Started> {
     let reporter = parts.reporter.clone();
     reporter.status(Status::Starting);
-    refuse_tables_without_a_database(parts)?;
+    refuse_unfit_outputs(parts)?;
     let rate_controller = RateController::new(&parts.stream.backpressure, parts.stream.batch_interval)?;
     let settings = SourceSettings {
         application: &parts.application,
@@ -50,13 +50,14 @@ pub(super) async fn start(parts: &Parts, stop: watch::Receiver<bool>) -> Result<
     asking.ask_until(|| sources.ask_servers()).await?;
     let timing = Timing::first_start(parts.clock.now_ms(), parts.stream.batch_interval, on_grid(parts));
     let cluster_id = asking.in_time(sources.cluster_id()).await.unwrap_or(Ok(None))?;
-    let settings = store_settings(parts, &timing, cluster_id);
+    let settings = store_settings(parts, &timing, cluster_id)?;
     refuse_a_past(parts).await?;
     let (committer, recovered) = own(parts, settings, stop.clone()).await?;
     if recovered.batch_seq > 0 && !parts.graph.queues().is_empty() {
         return Err(has_a_past(&parts.application, recovered.batch_seq));
     }
     reporter.owned(recovered.epoch, recovered.batch_seq);
+    report_outbox(&committer, reporter.clone());
     let timing = Timing::resumed(recovered.zero_time_ms, parts.stream.batch_interval, on_grid(parts));
     sources.expect_ids(&recovered.positions);
     let begin = Begin { parts, sources: &sources, committer, recovered: &recovered, timing, rate_controller };
@@ -173,21 +174,7 @@ fn tables(outputs: &[Output]) -> Vec<TableSpec> {
     outputs.iter().flat_map(of).collect()
 }
 
-/// A checkpoint folder takes no part in an output's transaction: said before anything is connected.
-fn refuse_tables_without_a_database(parts: &Parts) -> Result<()> {
-    let folder = parts.store.url.kind() == config::StoreKind::Checkpoint;
-    let outputs = parts.graph.outputs();
-    let needs_tables = outputs.iter().find(|output| matches!(output, Output::Transactional(_)));
-    match needs_tables {
-        Some(output) if folder => Err(Error::config(format!(
-            "a checkpoint folder keeps offsets and has no tables: use foreach_rdd with an effect that may happen twice, or a \
-             postgres: or sqlite: store output={output:?}"
-        ))),
-        _ => Ok(()),
-    }
-}
-
-fn store_settings(parts: &Parts, timing: &Timing, cluster_id: Option<String>) -> StoreSettings {
+fn store_settings(parts: &Parts, timing: &Timing, cluster_id: Option<String>) -> Result<StoreSettings> {
     let mut settings = StoreSettings::new(parts.store.url.clone(), &parts.application);
     settings.tables = tables(&parts.graph.outputs());
     settings.migrate = parts.store.migrate;
@@ -201,7 +188,9 @@ fn store_settings(parts: &Parts, timing: &Timing, cluster_id: Option<String>) ->
     settings.interval_fixed = looks_back(parts);
     settings.fingerprint = parts.graph.fingerprint();
     settings.cluster_id = cluster_id;
-    settings
+    settings.kafka = cluster_of(parts)?;
+    settings.outbox = outbox_of(parts)?;
+    Ok(settings)
 }
 
 /// Questions to Kafka that a start cannot do without.

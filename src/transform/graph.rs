@@ -11,7 +11,8 @@ use std::{
 use super::{BatchScope, OperatorId, history::Remembers, keyed_state::KeepsState, queue_stream::Queued};
 use crate::{
     error::{Error, Result},
-    types::{ColumnShape, DeadLetter, RecordRows, TableRows, TableSpec, TransactionCode},
+    kafka::KafkaOutput,
+    types::{ColumnShape, DeadLetter, KafkaRecord, RecordRows, TableRows, TableSpec, TransactionCode},
 };
 
 /// The job as it is built: operators get their numbers in order of definition, outputs are kept in that order. Building
@@ -79,11 +80,22 @@ impl fmt::Debug for Output {
     }
 }
 
+/// How records of an output reach Kafka.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ToKafka {
+    /// In the batch's own transaction, which is one of Kafka's.
+    Transaction,
+    /// Out of a table that the batch's own transaction writes.
+    Outbox,
+}
+
 /// What an output gives to the batch's transaction.
 #[derive(Debug, Default)]
 pub struct Prepared {
     /// Rows, one entry per table of the output, numbered within the output.
     pub tables: Vec<TableRows>,
+    /// Records for Kafka.
+    pub records: Vec<KafkaRecord>,
     /// In an isolating batch, instead of the rows: the records they come from.
     pub isolating: Option<Box<dyn RecordRows>>,
     /// Refused records.
@@ -102,6 +114,16 @@ pub trait TransactionalOutput: Send + Sync {
 
     /// Whether it reads each partition once and to its end.
     fn reads_once(&self) -> bool;
+
+    /// How its results reach Kafka; `None` if they do not.
+    fn to_kafka(&self) -> Option<ToKafka> {
+        None
+    }
+
+    /// Where its outbox is sent to, if it has one.
+    fn outbox(&self) -> Option<&KafkaOutput> {
+        None
+    }
 
     /// How often it has something to do, in milliseconds of batch time; `None`: with each batch.
     fn slide_ms(&self) -> Option<i64> {

@@ -61,6 +61,7 @@ mod repartition;
 mod runner;
 mod save_as_object_files;
 mod save_as_text_files;
+mod save_to_kafka;
 mod save_to_table;
 mod scope;
 mod shuffle;
@@ -97,14 +98,17 @@ mod tests;
 #[cfg(test)]
 mod window_tests;
 
-pub use crate::config::{InputFormat, OnError};
+pub use crate::{
+    config::{InputFormat, OnError},
+    kafka::KafkaOutput,
+};
 pub use cogroup::Groups;
 pub use dstream::{DStream, OperatorId};
 pub use element::{Element, Key};
 pub use emit_by_key::Emit;
 pub use event_window::{EventWindow, EventWindows};
 pub use event_window_stream::EventWindowDStream;
-pub use graph::{Graph, Output, Prepared, SideEffect, TransactionalOutput};
+pub use graph::{Graph, Output, Prepared, SideEffect, ToKafka, TransactionalOutput};
 pub use has_offset_ranges::{DirectKafkaInputDStream, DirectRdd, HasOffsetRanges};
 pub use history::Remembers;
 pub use keyed_state::{KeepsState, StateKey, StateValue};

@@ -1,6 +1,7 @@
 //! What the stages hand to each other. Nothing here does I/O.
 
 mod batch;
+mod kafka_record;
 mod offset;
 mod offset_range;
 mod output;
@@ -14,6 +15,7 @@ mod topic_partition;
 mod transaction;
 
 pub use batch::{BatchInfo, BatchTime};
+pub use kafka_record::KafkaRecord;
 pub use offset::Offset;
 pub use offset_range::OffsetRange;
 pub use output::{

@@ -2,7 +2,7 @@
 
 use std::{fmt, ops::Range, sync::Arc};
 
-use super::{BatchTime, EncodedRows, Offset, OffsetRange, StateSegment, TopicId, TopicPartition};
+use super::{BatchTime, EncodedRows, KafkaRecord, Offset, OffsetRange, StateSegment, TopicId, TopicPartition};
 use crate::{error::Result, types::transaction::TransactionCode};
 
 /// What reading one range found. `records + gaps` is the range's offset count: the driver checks it before it commits.
@@ -201,6 +201,8 @@ pub struct BatchCommit {
     pub ranges: Vec<CommittedRange>,
     /// Rows for the output tables.
     pub tables: Vec<TableRows>,
+    /// Records for Kafka, in the order of outputs and of their partitions: sent in the transaction itself by the store in Kafka.
+    pub records: Vec<KafkaRecord>,
     /// Rows of an output whose records are written slice by slice, because the store refused one of them.
     pub isolating: Option<Isolating>,
     /// Refused records.

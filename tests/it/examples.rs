@@ -422,3 +422,44 @@ fn without_test(examples: &[String], tests: &str) -> Vec<String> {
     let has_test = |name: &str| tests.lines().any(|line| line.starts_with(&format!("async fn {name}()")));
     examples.iter().filter(|name| !has_test(name)).cloned().collect()
 }
+
+#[tokio::test]
+async fn kafka_to_kafka() {
+    let (kafka, database) = (shared_kafka().await, fresh_database().await);
+    let (topic, target) = (kafka.topic(2).await, kafka.topic(2).await);
+    let order = |n: u32| record(format!("{n}.5")).key(format!("customer-{}", n % 3));
+    let env = [("TOPIC", topic.as_str()), ("TARGET", &target), ("NAME", &target)];
+    kafka.produce(&topic, (0..30).map(order).chain([record("none").key("customer-0")]).collect()).await;
+    assert_eq!(run_example("kafka_to_kafka", &kafka, &database, &env).await, "31 orders read\n");
+    // It goes on from the group's offsets; nobody ever sees an aborted transaction.
+    let transactions = vec![(End::Abort, (90..95).map(order).collect()), (End::Commit, (30..33).map(order).collect())];
+    kafka.transactions(&topic, transactions).await;
+    assert_eq!(run_example("kafka_to_kafka", &kafka, &database, &env).await, "3 orders read\n");
+    let order_of = |value: &str| value.rsplit_once(": ").unwrap().1.to_owned();
+    let seen = kafka.recount(&target).await;
+    let mut invoices: Vec<_> = seen.iter().map(|seen| order_of(seen.value.as_deref().unwrap())).collect();
+    invoices.sort();
+    let mut expected: Vec<_> = (0..33).map(|n| format!("{n}.50")).collect();
+    expected.sort();
+    assert_eq!(invoices, expected);
+}
+
+#[tokio::test]
+async fn kafka_outbox() {
+    let (kafka, database) = (shared_kafka().await, fresh_database().await);
+    let (topic, target) = (kafka.topic(2).await, kafka.topic(2).await);
+    let order = |n: u32| record(n.to_string()).key(format!("customer-{}", n % 3));
+    let env = [("TOPIC", topic.as_str()), ("TARGET", &target)];
+    kafka.produce(&topic, (0..30).map(order).chain([record("none").key("customer-0")]).collect()).await;
+    assert_eq!(run_example("kafka_outbox", &kafka, &database, &env).await, "31 orders read\n");
+    kafka.produce(&topic, vec![order(30)]).await;
+    assert_eq!(run_example("kafka_outbox", &kafka, &database, &env).await, "1 orders read\n");
+    let seen = kafka.recount(&target).await;
+    let amount = |value: &str| value.rsplit_once(": ").unwrap().1.parse::<i64>().unwrap();
+    let mut amounts: Vec<_> = seen.iter().map(|seen| amount(seen.value.as_deref().unwrap())).collect();
+    amounts.sort_unstable();
+    assert_eq!(amounts, (0..31).collect::<Vec<_>>());
+    assert_eq!(database.count("directstream.outbox").await, 0);
+    let total = "SELECT CAST(sum(amount) AS bigint) FROM customers";
+    assert_eq!(database.rows::<(i64,)>(total).await, [((0..31).sum(),)]);
+}

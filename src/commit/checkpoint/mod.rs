@@ -283,7 +283,7 @@ impl Store for CheckpointStore {
 
     async fn write(&mut self, batch: &mut BatchCommit) -> Result<()> {
         let rows = batch.tables.iter().any(|table| !table.chunks.is_empty());
-        if rows || batch.isolating.is_some() || !batch.user_code.is_empty() {
+        if rows || !batch.records.is_empty() || batch.isolating.is_some() || !batch.user_code.is_empty() {
             return Err(no_tables());
         }
         // Kept by the batch as well: it may have to be written again.

@@ -48,6 +48,7 @@ fn batch(seq: u64) -> BatchCommit {
             counts: RangeCounts { records: 10, bytes: 100, checksum: u64::MAX - seq, ..RangeCounts::default() },
         }],
         tables: Vec::new(),
+        records: Vec::new(),
         isolating: None,
         dead_letters: Vec::new(),
         lost_ranges: Vec::new(),

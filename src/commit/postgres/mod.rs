@@ -168,6 +168,7 @@ async fn write_all(
         table_rows(connection, tables, rows).await?;
     }
     user_code::run(connection, settings, batch).await?;
+    write::records(connection, &settings.application, batch).await?;
     write::state(connection, &settings.application, batch).await?;
     write::dead_letters(connection, &settings.application, batch.batch_seq, &batch.dead_letters).await?;
     write::lost_ranges(connection, &settings.application, batch).await

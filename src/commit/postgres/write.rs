@@ -5,6 +5,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use super::{
     super::{
         ledger::{FORGET_EVERY, FORGET_PER_BATCH, Totals, length, offset_gone, signed},
+        outbox,
         protocol::Term,
         settings::{StoreSettings, StoredPosition},
     },
@@ -38,7 +39,7 @@ pub(super) async fn rows(connection: &mut PgConnection, table: &Table, rows: &Ta
         return Ok(());
     }
     let what = format!("the database refused rows table={}", table.name);
-    let copied = copy(connection, &what, table, &rows.chunks).await?;
+    let copied = copy(connection, &what, &table.copy, &rows.chunks).await?;
     if copied != wanted {
         let text = format!("rows were lost on their way table={} sent={wanted} taken={copied}", table.name);
         return Err(Error::internal(text));
@@ -57,14 +58,27 @@ pub(in crate::commit) async fn add_rows(connection: &mut PgConnection, table: &T
 }
 
 /// Streams the chunks as they are: they are rows in the very form that COPY takes.
-async fn copy(connection: &mut PgConnection, what: &str, table: &Table, chunks: &[EncodedRows]) -> Result<u64> {
-    let mut copy = answer(what, connection.copy_in_raw(&table.copy)).await?;
+async fn copy(connection: &mut PgConnection, what: &str, statement: &str, chunks: &[EncodedRows]) -> Result<u64> {
+    let mut copy = answer(what, connection.copy_in_raw(statement)).await?;
     answer(what, copy.send(COPY_HEADER)).await?;
     for part in chunks.iter().flat_map(|chunk| chunk.bytes.chunks(COPY_PART_BYTES)) {
         answer(what, copy.send(part)).await?;
     }
     answer(what, copy.send(COPY_TRAILER)).await?;
     rows_answer(what, copy.finish()).await
+}
+
+/// Puts the batch's records into the outbox.
+pub(super) async fn records(connection: &mut PgConnection, application: &str, batch: &BatchCommit) -> Result<()> {
+    if batch.records.is_empty() {
+        return Ok(());
+    }
+    let rows = outbox::encoded(application, batch.batch_seq, &batch.records)?;
+    let copied = copy(connection, "cannot write the outbox", outbox::COPY, &rows).await?;
+    if signed(copied) == length(batch.records.len()) {
+        return Ok(());
+    }
+    Err(Error::internal(format!("records were lost on their way sent={} taken={copied}", batch.records.len())))
 }
 
 fn text_of(id: Option<&TopicId>) -> Option<String> {

@@ -416,6 +416,7 @@ impl Store for SqliteStore {
             table_rows(connection, &self.tables, rows).await?;
         }
         user_code::run(connection, &self.settings, batch).await?;
+        write::records(connection, &self.settings.application, batch).await?;
         write::state(connection, &self.settings.application, batch).await?;
         write::dead_letters(connection, &self.settings.application, batch.batch_seq, &batch.dead_letters).await?;
         write::lost_ranges(connection, &self.settings.application, batch).await

@@ -9,7 +9,8 @@ use sqlx::{
 
 use super::{
     super::{
-        ledger::{FORGET_EVERY, FORGET_PER_BATCH, Totals, offset_gone, signed},
+        ledger::{FORGET_EVERY, FORGET_PER_BATCH, Totals, length, offset_gone, signed},
+        outbox,
         protocol::Term,
         settings::{StoreSettings, StoredPosition},
     },
@@ -123,6 +124,27 @@ pub(super) async fn dead_letters(
             .execute(&mut *connection)
             .await
             .map_err(failed("cannot write the dead letters"))?;
+    }
+    Ok(())
+}
+
+/// Puts the batch's records into the outbox.
+pub(super) async fn records(connection: &mut SqliteConnection, application: &str, batch: &BatchCommit) -> Result<()> {
+    for (number, record) in batch.records.iter().enumerate() {
+        sqlx::query(outbox::INSERT)
+            .bind(application)
+            .bind(signed(batch.batch_seq))
+            .bind(length(number))
+            .bind(record.topic())
+            .bind(record.partition())
+            .bind(record.key_bytes())
+            .bind(record.value_bytes())
+            .bind(outbox::headers_text(record))
+            .bind(record.timestamp_ms())
+            .bind(length(record.bytes()))
+            .execute(&mut *connection)
+            .await
+            .map_err(failed("cannot write the outbox"))?;
     }
     Ok(())
 }

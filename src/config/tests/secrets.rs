@@ -7,7 +7,9 @@ fn a_url_is_named_by_its_scheme_alone() {
     let found = faults(&SMALL.replace("sqlite:small.db", "mysql://app:canary@db/app"));
     assert_eq!(
         found,
-        ["job.toml:6:7: store.url: the url must begin with postgres://, sqlite: or checkpoint: word=\"mysql://...\""]
+        [
+            "job.toml:6:7: store.url: the url must begin with postgres://, sqlite:, checkpoint: or kafka: word=\"mysql://...\""
+        ]
     );
     for (key, value) in [
         ("name = \"small\"", "name = \"postgres://u:canary@h\""),

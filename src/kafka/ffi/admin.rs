@@ -33,7 +33,7 @@ pub(crate) const OFFSET_LATEST: i64 = -1;
 pub(crate) const OFFSET_EARLIEST: i64 = -2;
 
 /// How long an answer may come after its own time limit.
-const GRACE: Duration = Duration::from_secs(1);
+pub(super) const GRACE: Duration = Duration::from_secs(1);
 
 /// A call that failed as a whole.
 #[derive(Debug, Clone)]
@@ -213,7 +213,7 @@ impl Client {
     }
 
     /// Asks; the answer comes on a queue of its own.
-    fn send(&self, call: impl FnOnce(*mut sys::rd_kafka_queue_t)) -> Result<Queue, CallError> {
+    pub(super) fn send(&self, call: impl FnOnce(*mut sys::rd_kafka_queue_t)) -> Result<Queue, CallError> {
         // SAFETY: the client lives.
         let queue = unsafe { sys::rd_kafka_queue_new(self.as_ptr()) };
         let queue = Queue(NonNull::new(queue).ok_or_else(|| CallError::of(Code::INVALID_ARG))?);
@@ -255,7 +255,7 @@ unsafe fn read_listed(event: &Event, places: &[Place<'_>]) -> Result<Vec<Option<
 ///
 /// # Safety
 /// `first` is null or `count` elements lie there for `'a`.
-unsafe fn elements<'a, T>(first: *const T, count: usize) -> &'a [T] {
+pub(super) unsafe fn elements<'a, T>(first: *const T, count: usize) -> &'a [T] {
     if first.is_null() || count == 0 {
         return &[];
     }
@@ -297,10 +297,18 @@ unsafe fn read_metadata(topic: *const sys::rd_kafka_metadata_topic_t) -> TopicPa
     }
 }
 
-struct Options(NonNull<sys::rd_kafka_AdminOptions_t>);
+pub(super) struct Options(NonNull<sys::rd_kafka_AdminOptions_t>);
 
 impl Options {
-    fn new(client: &Client, operation: sys::rd_kafka_admin_op_t, limit: Duration) -> Result<Self, CallError> {
+    pub(super) fn as_ptr(&self) -> *mut sys::rd_kafka_AdminOptions_t {
+        self.0.as_ptr()
+    }
+
+    pub(super) fn new(
+        client: &Client,
+        operation: sys::rd_kafka_admin_op_t,
+        limit: Duration,
+    ) -> Result<Self, CallError> {
         // SAFETY: the client lives.
         let raw = unsafe { sys::rd_kafka_AdminOptions_new(client.as_ptr(), operation) };
         let options = Self(NonNull::new(raw).ok_or_else(|| CallError::of(Code::INVALID_ARG))?);
@@ -321,10 +329,10 @@ impl Drop for Options {
 }
 
 /// Where one answer comes.
-struct Queue(NonNull<sys::rd_kafka_queue_t>);
+pub(super) struct Queue(NonNull<sys::rd_kafka_queue_t>);
 
 impl Queue {
-    fn wait(self, limit: Duration) -> Result<Event, CallError> {
+    pub(super) fn wait(self, limit: Duration) -> Result<Event, CallError> {
         // SAFETY: the queue lives; the event is ours.
         let event = unsafe { sys::rd_kafka_queue_poll(self.0.as_ptr(), millis(limit)) };
         let event = Event(NonNull::new(event).ok_or_else(|| CallError::of(Code::TIMED_OUT))?);
@@ -346,7 +354,13 @@ impl Drop for Queue {
     }
 }
 
-struct Event(NonNull<sys::rd_kafka_event_t>);
+pub(super) struct Event(NonNull<sys::rd_kafka_event_t>);
+
+impl Event {
+    pub(super) fn as_ptr(&self) -> *mut sys::rd_kafka_event_t {
+        self.0.as_ptr()
+    }
+}
 
 impl Drop for Event {
     fn drop(&mut self) {

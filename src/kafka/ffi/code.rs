@@ -69,6 +69,8 @@ impl Code {
     pub const GROUP_AUTHORIZATION_FAILED: Self = Self(30);
     /// The principal may not use the cluster.
     pub const CLUSTER_AUTHORIZATION_FAILED: Self = Self(31);
+    /// A transaction that has not ended yet holds the offset.
+    pub const UNSTABLE_OFFSET_COMMIT: Self = Self(88);
     /// The broker refuses the credentials.
     pub const SASL_AUTHENTICATION_FAILED: Self = Self(58);
 

@@ -133,7 +133,7 @@ async fn tables_come_and_go_with_postgres() {
 #[tokio::test]
 async fn tables_come_and_go_with_sqlite() {
     let world = World::sqlite(1).await;
-    assert_eq!(applied(&world.json(&["migrate", "status", "job.toml"])), [false; 7]);
+    assert_eq!(applied(&world.json(&["migrate", "status", "job.toml"])), [false; 8]);
     assert_eq!(world.json(&["migrate", "down", "job.toml"])["removed"], json!([]));
     assert!(!world.sqlite_file().exists(), "a look made the file");
     tables_come_and_go(&world);
@@ -163,10 +163,10 @@ async fn tables_of_a_running_job_stay() {
 fn tables_come_and_go(world: &World) {
     let migrate = |what: &[&str]| world.json(&[&["migrate"], what].concat());
     let up = migrate(&["up", "job.toml"]);
-    assert_eq!((&up["applied"], applied(&up)), (&json!([1, 2, 3, 4, 5, 6, 7]), vec![true; 7]));
+    assert_eq!((&up["applied"], applied(&up)), (&json!([1, 2, 3, 4, 5, 6, 7, 8]), vec![true; 8]));
     assert_eq!(migrate(&["up", "job.toml"])["applied"], json!([]));
-    assert_eq!(migrate(&["down", "job.toml", "--to", "1"])["removed"], json!([7, 6, 5, 4, 3, 2]));
-    assert_eq!(applied(&migrate(&["status", "job.toml"])), [true, false, false, false, false, false, false]);
+    assert_eq!(migrate(&["down", "job.toml", "--to", "1"])["removed"], json!([8, 7, 6, 5, 4, 3, 2]));
+    assert_eq!(applied(&migrate(&["status", "job.toml"])), [true, false, false, false, false, false, false, false]);
     let text = world.run(&["migrate", "status", "job.toml"]).stdout;
     let expected = [
         ["VERSION", "NAME", "APPLIED"],
@@ -177,10 +177,11 @@ fn tables_come_and_go(world: &World) {
         ["5", "moved_offsets", "no"],
         ["6", "state", "no"],
         ["7", "dead_letters_window", "no"],
+        ["8", "outbox", "no"],
     ];
     assert_eq!(words(&text), expected);
     assert_eq!(migrate(&["down", "job.toml"])["removed"], json!([1]));
-    assert_eq!(applied(&migrate(&["status", "job.toml"])), [false; 7]);
+    assert_eq!(applied(&migrate(&["status", "job.toml"])), [false; 8]);
 }
 
 #[tokio::test]

@@ -9,6 +9,8 @@ mod field;
 mod files;
 mod healthy;
 mod inputs;
+mod kafka_to_kafka;
+mod outbox;
 mod promotion;
 mod restarts;
 mod saved_files;

@@ -32,9 +32,9 @@ async fn up_down_and_up_again(world: World) {
     committer.stop().await;
     assert!(migration_status(&url).await.unwrap().iter().all(|migration| migration.applied));
     assert!(migrate_up(&url).await.unwrap().is_empty());
-    assert_eq!(migrate_down(&url, 1).await.unwrap(), [7, 6, 5, 4, 3, 2]);
+    assert_eq!(migrate_down(&url, 1).await.unwrap(), [8, 7, 6, 5, 4, 3, 2]);
     assert_eq!(migrate_down(&url, 0).await.unwrap(), [1]);
-    assert_eq!(migrate_up(&url).await.unwrap(), [1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(migrate_up(&url).await.unwrap(), [1, 2, 3, 4, 5, 6, 7, 8]);
     assert_eq!(world.count(&world.own("applications")).await, 0);
 }
 
@@ -45,7 +45,7 @@ async fn a_newer_schema_is_refused_with_both_versions(world: World) {
     world.execute(&sql).await;
     let error = world.try_start(world.settings()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
-    assert!(error.to_string().contains("schema=99 program=7"), "{error}");
+    assert!(error.to_string().contains("schema=99 program=8"), "{error}");
     let url = world.url().parse().unwrap();
     assert_eq!(migrate_down(&url, 0).await.unwrap_err().kind(), ErrorKind::Config);
 }
@@ -66,7 +66,7 @@ async fn processes_that_start_together_migrate_once(world: World) {
     };
     let started = tokio::join!(start(1), start(2), start(3));
     assert!(started.0.is_ok() && started.1.is_ok() && started.2.is_ok(), "{started:?}");
-    assert_eq!(world.count(&world.own("migrations")).await, 7);
+    assert_eq!(world.count(&world.own("migrations")).await, 8);
 }
 
 async fn tables_stay_while_a_live_process_owns_an_application(world: World) {
@@ -203,9 +203,9 @@ async fn dead_letters_of_windows_stay_and_keep_their_numbers_when_the_schema_goe
     assert_eq!(world.count(&format!("{letters} WHERE stage = 'window'")).await, 2);
     // The last number was given, and is not given again.
     world.execute(&format!("DELETE FROM {letters} WHERE \"offset\" = 4")).await;
-    assert_eq!(migrate_down(&url, 6).await.unwrap(), [7]);
+    assert_eq!(migrate_down(&url, 6).await.unwrap(), [8, 7]);
     assert_eq!(world.count(&format!("{letters} WHERE stage = 'convert' AND id = 1 AND timestamp_ms = 7")).await, 1);
-    assert_eq!(migrate_up(&url).await.unwrap(), [7]);
+    assert_eq!(migrate_up(&url).await.unwrap(), [7, 8]);
     refuse(2, &[15]).await;
     assert_eq!(world.number(&format!("SELECT id FROM {letters} WHERE \"offset\" = 15 AND stage = 'window'")).await, 3);
     assert_eq!(world.count(&letters).await, 2);

@@ -275,6 +275,7 @@ pub(crate) fn batch(batch_seq: u64, ranges: Vec<CommittedRange>, chunks: Vec<Enc
         batch_time: BatchTime::from_ms(time),
         ranges,
         tables: if chunks.is_empty() { Vec::new() } else { vec![TableRows { table: 0, chunks }] },
+        records: Vec::new(),
         isolating: None,
         dead_letters: Vec::new(),
         lost_ranges: Vec::new(),
