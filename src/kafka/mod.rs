@@ -1,9 +1,10 @@
-//! Kafka as the stages see it: `lookup` asks about topics and offsets, `params` holds the clients' settings, `producer` sends,
+//! Kafka as the stages see it: `lookup` asks about topics and offsets, `params` holds the clients' settings, `producer` sends, `group` commits offsets for others to look at,
 //! `client_errors` sums up what goes wrong with a client as a whole. `ffi` is the one module with `unsafe` code; everything
 //! else is safe.
 
 mod client_errors;
 mod ffi;
+mod group;
 mod lookup;
 mod output;
 mod params;
@@ -15,6 +16,7 @@ pub(crate) use ffi::{
     CallError, Client, Entry, GroupOffset, LastWords, MessageView, PartitionQueue, Place, give_large_blocks_back,
 };
 pub use ffi::{Code, MessageBatch};
+pub(crate) use group::GroupCommitter;
 pub use lookup::{OffsetLookup, OffsetOutcome, PartitionOffset, TopicAnswer};
 pub use output::KafkaOutput;
 pub use params::{IsolationLevel, KafkaProperties, PropertyFault, QueueLimits};

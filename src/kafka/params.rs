@@ -244,6 +244,24 @@ impl KafkaProperties {
         &self.bootstrap_servers
     }
 
+    /// Settings of a client that commits offsets to a group, and does nothing else.
+    pub(crate) fn committer(&self, group: &str) -> Result<ClientConfig> {
+        if let Some(fault) = self.faults().next() {
+            return Err(Error::config(fault.to_string()).at(Stage::Start));
+        }
+        let own = [
+            ("bootstrap.servers", self.bootstrap_servers.as_str()),
+            ("group.id", group),
+            ("enable.auto.commit", "false"),
+            ("allow.auto.create.topics", "false"),
+        ];
+        let mut config = ClientConfig::new();
+        for (key, value) in self.properties.iter().map(|(key, value)| (key.as_str(), value.as_str())).chain(own) {
+            config.set(key, value);
+        }
+        Ok(config)
+    }
+
     /// A client for reading.
     pub(crate) fn reader(&self, isolation: IsolationLevel, limits: QueueLimits) -> Result<Arc<Client>> {
         let sized = [

@@ -15,7 +15,10 @@ use crate::{
     plan::{Plan, PlannedRange},
     read::{KafkaRdd, ReadRanges},
     report::{OutputOperationInfo, Reporter},
-    transform::{BatchScope, Input, KeepsState, Output, Prepared, Queued, Remembers, Runner, StorageMemory, panicked},
+    transform::{
+        BatchScope, CommitQueue, Input, KeepsState, Output, Prepared, Queued, Remembers, Runner, StorageMemory,
+        panicked,
+    },
     types::{
         BatchCommit, BatchInfo, BatchTime, ColumnShape, CommittedRange, Compute, Isolated, Isolating, LostRange,
         Offset, OffsetRange, RangeCounts, Record, StateSegment, Task, Term, TopicPartition,
@@ -35,6 +38,8 @@ pub(super) struct Workshop {
     pub(super) states: Vec<Arc<dyn KeepsState>>,
     /// The queues that the program fills.
     pub(super) queues: Vec<Arc<dyn Queued>>,
+    /// What the program wants committed to consumer groups, stream by stream.
+    pub(super) commits: Vec<Arc<CommitQueue>>,
     /// Where slides begin: milliseconds since 1970-01-01 UTC.
     pub(super) zero_time_ms: i64,
     /// What every batch is run in.

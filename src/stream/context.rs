@@ -301,8 +301,8 @@ impl StreamingContext {
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) once the context was started or stopped.
     pub fn direct_stream(&self, stream: DirectStream) -> Result<DirectKafkaInputDStream> {
-        let DirectStream { kafka, max_rate_per_partition } = stream;
-        self.add_spec(SourceSpec::Kafka { kafka: Box::new(kafka), max_rate_per_partition })
+        let DirectStream { kafka, max_rate_per_partition, group_id } = stream;
+        self.add_spec(SourceSpec::Kafka { kafka: Box::new(kafka), max_rate_per_partition, group_id })
     }
 
     /// Records of a source that needs no server.

@@ -18,6 +18,7 @@ use crate::{
 pub struct DirectStream {
     pub(super) kafka: KafkaConfig,
     pub(super) max_rate_per_partition: Option<u64>,
+    pub(super) group_id: Option<String>,
 }
 
 impl DirectStream {
@@ -32,7 +33,7 @@ impl DirectStream {
             allow_unsafe_options: false,
             properties: BTreeMap::new(),
         };
-        Self { kafka, max_rate_per_partition: None }
+        Self { kafka, max_rate_per_partition: None, group_id: None }
     }
 
     /// Reads these topics. Spark: `Subscribe`.
@@ -94,6 +95,14 @@ impl DirectStream {
     #[must_use]
     pub fn max_rate_per_partition(mut self, records_per_second: u64) -> Self {
         self.max_rate_per_partition = Some(records_per_second);
+        self
+    }
+
+    /// The consumer group that [`commit_async`](crate::transform::CanCommitOffsets::commit_async) commits to. Default: one of the
+    /// application's name. It is never joined nor read: a group of its own, with no members. Kafka: `group.id`.
+    #[must_use]
+    pub fn group_id(mut self, group: impl Into<String>) -> Self {
+        self.group_id = Some(group.into());
         self
     }
 

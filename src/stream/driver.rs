@@ -111,6 +111,7 @@ impl Driver {
             Ok(settled) => settled,
             Err(_grace_is_over) => Ok(()),
         };
+        self.commit_to_groups();
         let end = ended?;
         settled?;
         Ok(end)
@@ -128,6 +129,7 @@ impl Driver {
             }
             began = self.clock.monotonic();
             self.intervals += 1;
+            self.commit_to_groups();
             let turn = self.turn(stop).await?;
             cut_short = matches!(turn, Turn::Committing { cut_short: true });
             match turn {

@@ -27,7 +27,8 @@ pub fn context_of(
         .store_config(job.store)
         .report_config(job.report);
     let context = adjust(builder).build()?;
-    let records = context.direct_stream(DirectStream { kafka: job.kafka, max_rate_per_partition: None })?;
+    let records =
+        context.direct_stream(DirectStream { kafka: job.kafka, max_rate_per_partition: None, group_id: None })?;
     records.save_records(job.input.format, job.input.on_error, job.outputs);
     Ok(context)
 }

@@ -116,6 +116,16 @@ impl Driver {
         self.sources.split(ranges).into_iter().enumerate().map(of).collect()
     }
 
+    /// Has committed to consumer groups what the program asked for, as far as the store has it.
+    pub(super) fn commit_to_groups(&self) {
+        let stored = |known: &TopicPartition, offset| {
+            self.places.get(known).is_some_and(|place| place.committed.is_some_and(|committed| offset <= committed))
+        };
+        for (number, queue) in self.workshop.commits.iter().enumerate() {
+            self.sources.commit_to_group(number, queue.take(stored));
+        }
+    }
+
     /// Sources that keep a log of their own need no record of a batch once it is committed, and no window would have to see
     /// it again after a restart.
     pub(super) fn retire(&mut self, batch: BatchInfo) {

@@ -220,6 +220,14 @@ impl Sources {
         }
     }
 
+    /// Has a stream's offsets committed to its consumer group. What is wrong with that is only told: they are for others to look at.
+    pub(super) fn commit_to_group(&self, number: usize, offsets: BTreeMap<TopicPartition, Offset>) {
+        let Some(source) = self.all.get(number).filter(|_| !offsets.is_empty()) else { return };
+        if let Err(error) = source.commit_to_group(offsets) {
+            tracing::warn!("{}", error.chain());
+        }
+    }
+
     /// A topic that was deleted and created again between plan and commit: its records may be the new topic's.
     ///
     /// # Errors

@@ -139,6 +139,7 @@ fn workshop(parts: &Parts, sources: Sources, recovered: &Recovered) -> Workshop 
         histories: parts.graph.histories(),
         states: parts.graph.states(),
         queues: parts.graph.queues(),
+        commits: parts.graph.commits(),
         zero_time_ms: recovered.zero_time_ms,
         term: Arc::new(Term {
             application: parts.application.as_str().into(),

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::{BatchScope, OperatorId, history::Remembers, keyed_state::KeepsState, queue_stream::Queued};
+use super::{BatchScope, CommitQueue, OperatorId, history::Remembers, keyed_state::KeepsState, queue_stream::Queued};
 use crate::{
     error::{Error, Result},
     kafka::KafkaOutput,
@@ -26,7 +26,8 @@ pub struct Graph {
 struct Inner {
     operators: usize,
     shared_operators: bool,
-    inputs: usize,
+    /// Of each input what the program wants committed to its consumer group.
+    inputs: Vec<Arc<CommitQueue>>,
     outputs: Vec<Output>,
     /// Where outputs write files: what is theirs alone.
     files: Vec<PathBuf>,
@@ -178,11 +179,17 @@ impl Graph {
         })
     }
 
-    pub(crate) fn next_input(&self) -> usize {
+    pub(super) fn next_input(&self) -> (usize, Arc<CommitQueue>) {
         self.with(|inner| {
-            inner.inputs += 1;
-            inner.inputs - 1
+            let commits = Arc::new(CommitQueue::default());
+            inner.inputs.push(Arc::clone(&commits));
+            (inner.inputs.len() - 1, commits)
         })
+    }
+
+    /// What the program wants committed to consumer groups, input by input.
+    pub(crate) fn commits(&self) -> Vec<Arc<CommitQueue>> {
+        self.with(|inner| inner.inputs.clone())
     }
 
     pub(crate) fn note_shared_operator(&self) {

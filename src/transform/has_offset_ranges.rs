@@ -1,11 +1,15 @@
 //! The direct stream itself, and the ranges that its own RDDs know.
 
-use std::{ops::Deref, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    ops::Deref,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use super::{BatchScope, DStream, Graph, Input, Rdd};
 use crate::{
     error::Result,
-    types::{OffsetRange, Record},
+    types::{Offset, OffsetRange, Record, TopicPartition},
 };
 
 /// The ranges an RDD was read from. Only the direct stream's own RDD has them, and only those of its own batch: after
@@ -38,6 +42,49 @@ use crate::{
 pub trait HasOffsetRanges {
     /// The ranges: range `i` is what partition `i` was read from.
     fn offset_ranges(&self) -> &[OffsetRange];
+}
+
+/// Offsets that the program wants in a consumer group, for tools that look there: how far a group is, and its lag. Where the
+/// stream goes on is not a matter of these: that is in the store. Spark: `CanCommitOffsets`.
+///
+/// ```
+/// use directstream::transform::{CanCommitOffsets, DirectKafkaInputDStream, HasOffsetRanges};
+///
+/// fn show_to_kafkas_tools(stream: &DirectKafkaInputDStream) {
+///     let commits = stream.clone();
+///     stream.foreach_direct_rdd(move |rdd| {
+///         commits.commit_async(rdd.offset_ranges());
+///         Ok(())
+///     });
+/// }
+/// ```
+pub trait CanCommitOffsets {
+    /// Has the ends of these ranges committed to the group that [`DirectStream::group_id`] names; of several for one partition
+    /// the highest. Returns at once. They go to Kafka when a later batch is begun, or the stream ends, and not before their own
+    /// batch is committed. What the broker refuses is logged, and not tried again. Spark: `commitAsync`.
+    ///
+    /// [`DirectStream::group_id`]: crate::stream::DirectStream::group_id
+    fn commit_async(&self, offset_ranges: &[OffsetRange]);
+}
+
+/// What waits to be committed to a stream's consumer group: of each partition the highest.
+#[derive(Debug, Default)]
+pub(crate) struct CommitQueue(Mutex<BTreeMap<TopicPartition, Offset>>);
+
+impl CommitQueue {
+    fn add(&self, ranges: &[OffsetRange]) {
+        let mut queued = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for range in ranges {
+            let queued = queued.entry(range.topic_partition.clone()).or_default();
+            *queued = (*queued).max(range.until_offset);
+        }
+    }
+
+    /// Takes what `ready` says may go; the rest waits on.
+    pub(crate) fn take(&self, ready: impl Fn(&TopicPartition, Offset) -> bool) -> BTreeMap<TopicPartition, Offset> {
+        let mut queued = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        queued.extract_if(.., |known, offset| ready(known, *offset)).collect()
+    }
 }
 
 /// The direct stream's own RDD of one batch: an [`Rdd`] of records that knows its ranges.
@@ -73,6 +120,13 @@ impl HasOffsetRanges for DirectRdd {
 pub struct DirectKafkaInputDStream {
     stream: DStream<Record>,
     input: usize,
+    commits: Arc<CommitQueue>,
+}
+
+impl CanCommitOffsets for DirectKafkaInputDStream {
+    fn commit_async(&self, offset_ranges: &[OffsetRange]) {
+        self.commits.add(offset_ranges);
+    }
 }
 
 impl Deref for DirectKafkaInputDStream {
@@ -87,10 +141,10 @@ impl DirectKafkaInputDStream {
     /// The direct stream that is the graph's next input.
     #[must_use]
     pub fn new(graph: &Graph) -> Self {
-        let input = graph.next_input();
+        let (input, commits) = graph.next_input();
         let stream =
             DStream::new(graph, "direct_stream", move |scope| Ok(Rdd::new(scope.input(input)?.records, scope.clone())));
-        Self { stream, input }
+        Self { stream, input, commits }
     }
 
     /// The number of this input, from 0 in order of definition.

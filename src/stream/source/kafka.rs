@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 
-use super::{Source, SourceSettings};
+use super::{Source, SourceSettings, group_commits::GroupCommits};
 use crate::{
     commit::StoredPosition,
     config::{KafkaConfig, OnDataLoss, StartPolicy},
@@ -13,7 +13,7 @@ use crate::{
     plan::{Answers, StartPositions, TopicFilter, resolve_start, start_lookups},
     read::{DirectReader, ReadRanges, ReaderSettings, Rehearsed},
     stream::inquiry::Inquiry,
-    types::{Chunk, Flow, OffsetRange, RangeCounts, Stop, TopicPartition},
+    types::{Chunk, Flow, Offset, OffsetRange, RangeCounts, Stop, TopicPartition},
 };
 
 /// What a direct stream reads.
@@ -24,6 +24,7 @@ pub(in crate::stream) struct KafkaSource {
     start: StartPolicy,
     on_data_loss: OnDataLoss,
     max_rate_per_partition: Option<u64>,
+    group: GroupCommits,
 }
 
 impl KafkaSource {
@@ -34,12 +35,14 @@ impl KafkaSource {
     pub(in crate::stream) fn new(
         kafka: &KafkaConfig,
         max_rate_per_partition: Option<u64>,
+        group: &str,
         settings: &SourceSettings<'_>,
     ) -> Result<Self> {
         let properties = kafka_properties(kafka, settings.application);
         let isolation = kafka.isolation_level;
         let lookup = OffsetLookup::new(&properties, Arc::clone(settings.clock))?;
         let inquiry = Inquiry::new(lookup, TopicFilter::new(&kafka.subscription)?, isolation);
+        let group = GroupCommits::new(properties.clone(), group.to_owned());
         let reader = ReaderSettings {
             properties,
             isolation,
@@ -52,6 +55,7 @@ impl KafkaSource {
             start: kafka.start.clone(),
             on_data_loss: kafka.on_data_loss,
             max_rate_per_partition,
+            group,
         })
     }
 }
@@ -117,6 +121,14 @@ impl Source for KafkaSource {
 
     fn queued_bytes(&self) -> u64 {
         self.reader.queued_bytes()
+    }
+
+    fn commit_to_group(&self, offsets: BTreeMap<TopicPartition, Offset>) -> Result<()> {
+        self.group.commit(offsets)
+    }
+
+    async fn close(&self) {
+        self.group.close().await;
     }
 
     async fn ask_topics(&self) -> Result<Option<BTreeMap<Arc<str>, TopicAnswer>>> {

@@ -5,6 +5,7 @@
 //! offsets, the ledger, windows that are read again after a restart.
 
 mod chunks;
+mod group_commits;
 mod kafka;
 mod lines;
 mod receiver;
@@ -45,6 +46,8 @@ pub(super) enum SourceSpec {
         kafka: Box<KafkaConfig>,
         /// The most offsets a second of one partition, where it is not that of the context.
         max_rate_per_partition: Option<u64>,
+        /// The consumer group that the program commits offsets to; `None`: the application's name.
+        group_id: Option<String>,
     },
     /// What needs no server.
     Local(Arc<dyn Source>),
@@ -65,8 +68,9 @@ impl SourceSpec {
     /// [`Config`](crate::ErrorKind::Config) if a property or a pattern is refused.
     pub(super) fn source(&self, settings: &SourceSettings<'_>) -> Result<Arc<dyn Source>> {
         Ok(match self {
-            Self::Kafka { kafka, max_rate_per_partition } => {
-                Arc::new(KafkaSource::new(kafka, *max_rate_per_partition, settings)?)
+            Self::Kafka { kafka, max_rate_per_partition, group_id } => {
+                let group = group_id.as_deref().unwrap_or(settings.application);
+                Arc::new(KafkaSource::new(kafka, *max_rate_per_partition, group, settings)?)
             }
             Self::Local(source) => Arc::clone(source),
         })
@@ -168,6 +172,14 @@ pub(crate) trait Source: ReadRanges {
 
     /// What lies before these offsets is committed, and no window looks back on it any more.
     fn forget_before(&self, _ends: &BTreeMap<TopicPartition, Offset>) {}
+
+    /// Has offsets committed to the consumer group that was named for it. Returns at once. Default: there is none to commit to.
+    ///
+    /// # Errors
+    /// [`Config`](crate::ErrorKind::Config) if no client can be made.
+    fn commit_to_group(&self, _offsets: BTreeMap<TopicPartition, Offset>) -> Result<()> {
+        Ok(())
+    }
 
     /// Its topics alone, asked right before a commit; `None`: they cannot change meanwhile.
     ///

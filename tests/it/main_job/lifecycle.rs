@@ -6,15 +6,20 @@ use std::{
 };
 
 use directstream::{
-    BatchTime, Error, ErrorKind, Stage,
+    BatchTime, Error, ErrorKind, Offset, OffsetRange, Stage,
     report::{BatchProgress, StreamingListener},
     stream::{DirectStream, StreamingContext, StreamingContextState, Termination},
-    transform::{Append, DirectKafkaInputDStream},
+    transform::{Append, CanCommitOffsets, DirectKafkaInputDStream, HasOffsetRanges},
     types::ColumnType,
 };
 
+use rdkafka::{
+    TopicPartitionList,
+    consumer::{BaseConsumer, Consumer as _},
+};
+
 use super::tables::Tables;
-use crate::support::{Kafka, record, shared_kafka, wait_until};
+use crate::support::{Kafka, record, shared_kafka, unique, wait_until};
 
 const INTERVAL: Duration = Duration::from_millis(50);
 const LIMIT: Duration = Duration::from_secs(60);
@@ -179,7 +184,7 @@ async fn lc_27_a_stream_that_no_output_uses_does_no_harm() {
 async fn lc_11_the_active_context_of_an_application_is_found() {
     let (kafka, tables) = (shared_kafka().await, Tables::sqlite());
     let topic = topic(&kafka, 10).await;
-    let name = crate::support::unique("active");
+    let name = unique("active");
     let found = || {
         let builder = StreamingContext::builder(&name, INTERVAL).store(&tables.url()).unwrap();
         builder.get_or_create(|context| {
@@ -293,4 +298,49 @@ async fn dk_73_ui_02_all_three_events_of_a_batch_tell_its_records_and_what_is_kn
             assert_eq!(delays.iter().flatten().count(), known, "{event} {delays:?}");
         }
     }
+}
+
+/// What a group has committed for partition 0.
+fn group_offset(kafka: &Kafka, group: &str, topic: &str) -> Option<i64> {
+    let consumer: BaseConsumer = kafka.client().set("group.id", group).create().unwrap();
+    let mut list = TopicPartitionList::new();
+    list.add_partition(topic, 0);
+    let committed = consumer.committed_offsets(list, LIMIT).unwrap();
+    committed.find_partition(topic, 0).and_then(|found| found.offset().to_raw()).filter(|offset| *offset >= 0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dk_67_dk_70_offsets_are_committed_to_a_group_with_the_next_batch_and_never_before_their_own() {
+    let (kafka, tables) = (shared_kafka().await, Tables::sqlite());
+    let (topic, group) = (topic(&kafka, 40).await, unique("group"));
+    let builder = StreamingContext::builder("life", INTERVAL).store(&tables.url()).unwrap();
+    // Four records a batch.
+    let context = builder.max_rate_per_partition(80).build().unwrap();
+    let stream = DirectStream::topics([&*topic]).bootstrap_servers(kafka.brokers()).group_id(&group);
+    let stream = context.direct_stream(stream).unwrap();
+    stream.map(|record| (record.offset().get(),)).save_to_table(offsets()).unwrap();
+    let commits = stream.clone();
+    stream.foreach_direct_rdd(move |rdd| {
+        // What was queued before and is lower changes nothing.
+        commits.commit_async(rdd.offset_ranges());
+        let lower = rdd.offset_ranges().iter().map(|range| OffsetRange { until_offset: Offset::ZERO, ..range.clone() });
+        commits.commit_async(&lower.collect::<Vec<_>>());
+        Ok(())
+    });
+    context.start().await.unwrap();
+    let look = async || {
+        let (kafka, group, topic) = (kafka.clone(), group.clone(), topic.clone());
+        let of_group = tokio::task::spawn_blocking(move || group_offset(&kafka, &group, &topic)).await.unwrap();
+        // Looked at afterwards: the store is never behind the group.
+        let stored = tables.committed().await;
+        assert!(stored.is_none() || of_group <= stored, "{of_group:?} {stored:?}");
+        of_group
+    };
+    wait_until("the group moves", LIMIT, async || look().await.is_some_and(|offset| offset > 0 && offset % 4 == 0))
+        .await;
+    wait_until("all is committed", LIMIT, async || tables.committed().await == Some(40)).await;
+    context.stop();
+    context.await_termination().await.unwrap();
+    // The last batch's go with the end of the stream.
+    assert_eq!(look().await, Some(40));
 }
