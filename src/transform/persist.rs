@@ -118,7 +118,7 @@ impl<T: StateValue> DStream<T> {
     /// let words = lines.flat_map(|line| line.split(' ').map(str::to_owned).collect::<Vec<_>>());
     /// let words = words.persist(StorageLevel::MEMORY_AND_DISK_SER);
     /// words.count().print();
-    /// words.count_by_value().print();
+    /// words.count_by_value().map(|(word, count)| format!("{word} {count}")).print();
     /// # Ok(())
     /// # }
     /// ```
