@@ -406,6 +406,8 @@ impl StreamingContext {
         self.graph.close();
         let started = self.start_driver().await;
         if let Err(error) = &started {
+            self.reporter.error(error);
+            self.reporter.stopped(Some(error));
             self.life.end(Err(error.clone()));
         }
         started
@@ -427,10 +429,7 @@ impl StreamingContext {
                 return Ok(());
             }
             Err(error) => {
-                let error = error.at(Stage::Start);
-                self.reporter.error(&error);
-                self.reporter.stopped(Some(&error));
-                return Err(error);
+                return Err(error.at(Stage::Start));
             }
         };
         let reporter = self.reporter.clone();

@@ -214,6 +214,10 @@ impl Sources {
 
     /// The ranges are committed, and no window looks back on them any more.
     pub(super) fn forget(&self, ranges: &[OffsetRange]) {
+        // Servers have their own retention.
+        if self.all.iter().all(|source| source.is_remote()) {
+            return;
+        }
         for (source, ranges) in self.all.iter().zip(self.split(ranges)) {
             let ends = ranges.into_iter().map(|range| (range.topic_partition, range.until_offset)).collect();
             source.forget_before(&ends);

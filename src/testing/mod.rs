@@ -12,8 +12,6 @@
 //! | [`Collected`] | `TestOutputStream` |
 //! | [`TestStore`] | none |
 //!
-//! The project's own tests use it as well.
-//!
 //! ```
 //! use std::time::Duration;
 //! use directstream::{

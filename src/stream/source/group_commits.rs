@@ -33,7 +33,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    /// What is to be committed next: of each partition the highest, so it grows no further than there are partitions.
+    /// What is to be committed next: of each partition the latest, so it grows no further than there are partitions.
     wanted: BTreeMap<TopicPartition, Offset>,
     closed: bool,
 }

@@ -91,7 +91,8 @@ impl ReceiverSupervisor {
     /// ```
     ///
     /// # Errors
-    /// [`Unavailable`](crate::ErrorKind::Unavailable) if the receiver was stopped, or the disk failed: nothing of them is stored.
+    /// [`Unavailable`](crate::ErrorKind::Unavailable) if the receiver was stopped or the disk is full: nothing of them is stored. The
+    /// same where the disk fails in its flush, and then the stream ends: whether they are there is only known at its next start.
     /// [`Transform`](crate::ErrorKind::Transform) if the block has more than 64 MiB.
     pub fn store(&self, records: &[impl AsRef<[u8]>]) -> Result<()> {
         if records.is_empty() {
