@@ -327,7 +327,7 @@ impl Driver {
         let Processed { commit, operations, late_records, .. } = processed;
         progress.output_operations = operations;
         for input in &mut progress.inputs {
-            let own = |known| self.sources.number_of(known) == Some(input.stream_id);
+            let own = |known| self.sources.number_of(known) == input.stream_id;
             let own = commit.ranges.iter().filter(|range| own(&range.range.topic_partition));
             input.records = Some(own.map(|range| range.counts.records).sum());
         }

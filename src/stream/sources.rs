@@ -65,21 +65,24 @@ impl Sources {
         self.all.len()
     }
 
-    /// The number of the source whose partition it is; `None`: no stream reads it any more.
-    pub(super) fn number_of(&self, topic_partition: &TopicPartition) -> Option<usize> {
-        self.all.iter().position(|source| source.filter().reads(topic_partition))
+    /// The number of the source whose partition it is. Those of none are the first one's: a past batch may have read what no
+    /// stream reads any more.
+    pub(super) fn number_of(&self, topic_partition: &TopicPartition) -> usize {
+        if self.len() == 1 {
+            return 0;
+        }
+        self.all.iter().position(|source| source.filter().reads(topic_partition)).unwrap_or(0)
     }
 
     pub(super) fn of(&self, topic_partition: &TopicPartition) -> Option<&Arc<dyn Source>> {
-        self.all.iter().find(|source| source.filter().reads(topic_partition))
+        self.all.get(self.number_of(topic_partition))
     }
 
-    /// The ranges of each source, in the order in which they are given. Those of none are the first one's: a past batch may
-    /// have read what no stream reads any more.
+    /// The ranges of each source, in the order in which they are given.
     pub(super) fn split(&self, ranges: &[OffsetRange]) -> Vec<Vec<OffsetRange>> {
         let mut split = vec![Vec::new(); self.len()];
         for range in ranges {
-            if let Some(own) = split.get_mut(self.number_of(&range.topic_partition).unwrap_or(0)) {
+            if let Some(own) = split.get_mut(self.number_of(&range.topic_partition)) {
                 own.push(range.clone());
             }
         }
@@ -201,7 +204,7 @@ impl Sources {
     /// What was found damaged.
     pub(super) fn rehearse(&self, rehearsed: &[Rehearsed], cancelled: &dyn Fn() -> bool) -> Result<()> {
         for (number, source) in self.all.iter().enumerate() {
-            let own = |one: &&Rehearsed| self.number_of(&one.range.topic_partition) == Some(number);
+            let own = |one: &&Rehearsed| self.number_of(&one.range.topic_partition) == number;
             source.rehearse(&rehearsed.iter().filter(own).cloned().collect::<Vec<_>>(), cancelled)?;
         }
         Ok(())
@@ -239,7 +242,7 @@ impl Sources {
     pub(super) async fn recreated_topic(&self, commit: &BatchCommit) -> Result<Option<Error>> {
         for (number, source) in self.all.iter().enumerate() {
             let Some(topics) = source.ask_topics().await? else { continue };
-            let own = commit.ranges.iter().filter(|range| self.number_of(&range.range.topic_partition) == Some(number));
+            let own = commit.ranges.iter().filter(|range| self.number_of(&range.range.topic_partition) == number);
             let changed = own.into_iter().find(|range| {
                 // No answer is no evidence.
                 let told = topics.get(&range.range.topic_partition.topic);
@@ -282,7 +285,7 @@ impl Sources {
 
     /// Whether what is lost of this partition is gone over.
     pub(super) fn skips_losses(&self, topic_partition: Option<&TopicPartition>) -> bool {
-        let source = topic_partition.and_then(|known| self.of(known)).or(self.all.first());
+        let source = topic_partition.map_or(self.all.first(), |known| self.of(known));
         source.is_some_and(|source| source.on_data_loss() == OnDataLoss::Skip)
     }
 
@@ -303,7 +306,7 @@ impl ReadRanges for Sources {
         cancelled: &dyn Fn() -> bool,
         each: &mut dyn FnMut(Arc<Chunk>) -> Flow,
     ) -> Result<RangeCounts, Stop> {
-        match self.of(&range.topic_partition).or(self.all.first()) {
+        match self.of(&range.topic_partition) {
             Some(source) => source.read(range, cancelled, each),
             None => Err(Stop::Failed(Error::internal("a range of no stream").in_range(range.clone()))),
         }
