@@ -17,6 +17,7 @@
 //! * `outbox`: records for Kafka out of a database;
 //! * `state`: the stored state of state operators, for a start;
 //! * `comparison`: the output tables beside what the records make of them;
+//! * `waiting`: work that waits, on a thread that may;
 //! * `settings`: what goes in and comes out; `identity`, `outputs`, `ledger`: what the stores check and write alike;
 //! * `owner_file`: how an owner is known to be alive where the store is a file or a folder.
 
@@ -46,6 +47,7 @@ mod state;
 mod statements;
 mod store;
 mod user_code;
+mod waiting;
 
 pub use committer::Committer;
 pub use comparison::{Comparison, RowDamage, RowDifference};

@@ -175,8 +175,8 @@ impl Workshop {
     }
 
     /// The records of `ranges`, stream by stream.
-    pub(super) fn inputs(&self, reader: &Arc<dyn ReadRanges>, ranges: &[OffsetRange]) -> Inputs {
-        let of = |ranges: Vec<OffsetRange>| KafkaRdd::new(Arc::clone(reader), ranges.into(), self.keep_chunks);
+    pub(super) fn inputs(&self, reader: &Arc<dyn ReadRanges>, ranges: &Arc<[OffsetRange]>) -> Inputs {
+        let of = |ranges| KafkaRdd::new(Arc::clone(reader), ranges, self.keep_chunks);
         Inputs { all: self.sources.split(ranges).into_iter().map(of).map(Arc::new).collect() }
     }
 

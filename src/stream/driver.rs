@@ -27,7 +27,7 @@ use crate::{
     plan::{Plan, RateController, RecordSize, Silence, Timing, reached},
     read::ReadRanges,
     report::{BatchCounts, BatchOutcome, BatchProgress, CompletedBatch, Reporter, Status},
-    types::{BatchCommit, BatchInfo, BatchTime, LostRange, Offset, Task, TopicPartition},
+    types::{BatchCommit, BatchInfo, BatchTime, KafkaRecord, LostRange, Offset, Task, TopicPartition},
 };
 
 /// After a stop was asked for and the batch in hand has ended (`in_hand.rs`), the commit under way is waited for so long;
@@ -346,12 +346,13 @@ impl Driver {
         Ok(Turn::Committing { cut_short: false })
     }
 
-    /// The rows that wait for their commit, the records that are prefetched and what is persisted, of the one budget.
+    /// The rows and records that wait for their commit, the records that are prefetched and what is persisted, of the one budget.
     fn report_memory(&self, commit: &BatchCommit) {
         let queued = self.sources.queued_bytes();
         let rows: usize = commit.tables.iter().flat_map(|table| &table.chunks).map(|chunk| chunk.bytes.len()).sum();
+        let records: usize = commit.records.iter().map(KafkaRecord::bytes).sum();
         self.reporter.read_queued(queued);
-        let used = queued.saturating_add(rows as u64).saturating_add(self.workshop.storage.used());
+        let used = queued.saturating_add((rows + records) as u64).saturating_add(self.workshop.storage.used());
         self.reporter.memory(used, self.stream.memory_max);
     }
 

@@ -66,7 +66,10 @@ fn not_of_kafka() -> Error {
 pub(super) fn outbox_of(parts: &Parts) -> Result<Option<KafkaOutput>> {
     let outputs = parts.graph.outputs();
     let mut outboxes = outputs.iter().filter_map(|output| match output {
-        Output::Transactional(output) => output.outbox(),
+        Output::Transactional(output) => match output.to_kafka() {
+            Some(ToKafka::Outbox(to)) => Some(to),
+            Some(ToKafka::Transaction) | None => None,
+        },
         Output::SideEffect(_) => None,
     });
     let first = outboxes.next();
@@ -93,7 +96,7 @@ pub(super) fn report_outbox(committer: &Committer, reporter: Reporter) {
 }
 
 /// Why an output cannot commit with the store, if it cannot.
-const fn unfit(kind: StoreKind, to_kafka: Option<ToKafka>) -> Option<&'static str> {
+const fn unfit(kind: StoreKind, to_kafka: Option<ToKafka<'_>>) -> Option<&'static str> {
     match (kind, to_kafka) {
         (StoreKind::Checkpoint, _) => Some(
             "a checkpoint folder keeps offsets and has no tables: use foreach_rdd with an effect that may happen twice, or a \
@@ -102,11 +105,11 @@ const fn unfit(kind: StoreKind, to_kafka: Option<ToKafka>) -> Option<&'static st
         (StoreKind::Kafka, None) => {
             Some("a kafka: store commits with save_to_kafka alone: tables and SQL need a postgres: or sqlite: store")
         }
-        (StoreKind::Kafka, Some(ToKafka::Outbox)) => {
+        (StoreKind::Kafka, Some(ToKafka::Outbox(_))) => {
             Some("a kafka: store needs no outbox, and has no table for one: use save_to_kafka")
         }
         (StoreKind::Kafka, Some(ToKafka::Transaction))
-        | (StoreKind::Postgres | StoreKind::Sqlite, None | Some(ToKafka::Outbox)) => None,
+        | (StoreKind::Postgres | StoreKind::Sqlite, None | Some(ToKafka::Outbox(_))) => None,
         (StoreKind::Postgres | StoreKind::Sqlite, Some(ToKafka::Transaction)) => {
             Some("a database and Kafka share no transaction: use save_to_kafka_outbox, or a kafka: store")
         }
@@ -132,7 +135,8 @@ mod tests {
         assert!(
             fits(StoreKind::Kafka, transaction) && fits(StoreKind::Postgres, None) && fits(StoreKind::Sqlite, None)
         );
-        let outbox = Some(ToKafka::Outbox);
+        let output = KafkaOutput::bootstrap_servers("a:9092");
+        let outbox = Some(ToKafka::Outbox(&output));
         assert!(fits(StoreKind::Postgres, outbox) && fits(StoreKind::Sqlite, outbox));
         assert!(!fits(StoreKind::Kafka, outbox) && !fits(StoreKind::Checkpoint, outbox));
         assert!(!fits(StoreKind::Kafka, None) && !fits(StoreKind::Checkpoint, None));

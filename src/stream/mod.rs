@@ -56,6 +56,6 @@ pub use latest::{LatestLookup, LatestOffsets};
 pub(crate) use life::Resting;
 pub use life::{StreamingContextState, Termination};
 pub use reset::{PlannedReset, TopicScope, plan_reset};
-pub(crate) use source::Source;
+pub(crate) use source::{Chunks, Source};
 pub use source::{Receiver, ReceiverLog, ReceiverSupervisor, TextFiles};
 pub use verify::{FINDINGS_MAX, Finding, Verification, verify};

@@ -105,14 +105,7 @@ impl Driver {
 
     /// What each stream gives to a batch.
     pub(super) fn inputs(&self, ranges: &Arc<[OffsetRange]>) -> Vec<InputInfo> {
-        let of = |(stream_id, ranges): (usize, Vec<OffsetRange>)| InputInfo {
-            stream_id,
-            ranges: ranges.into(),
-            records: None,
-        };
-        if self.sources.len() == 1 {
-            return vec![InputInfo { stream_id: 0, ranges: Arc::clone(ranges), records: None }];
-        }
+        let of = |(stream_id, ranges)| InputInfo { stream_id, ranges, records: None };
         self.sources.split(ranges).into_iter().enumerate().map(of).collect()
     }
 

@@ -79,14 +79,17 @@ impl Sources {
     }
 
     /// The ranges of each source, in the order in which they are given.
-    pub(super) fn split(&self, ranges: &[OffsetRange]) -> Vec<Vec<OffsetRange>> {
+    pub(super) fn split(&self, ranges: &Arc<[OffsetRange]>) -> Vec<Arc<[OffsetRange]>> {
+        if self.len() == 1 {
+            return vec![Arc::clone(ranges)];
+        }
         let mut split = vec![Vec::new(); self.len()];
-        for range in ranges {
+        for range in ranges.iter() {
             if let Some(own) = split.get_mut(self.number_of(&range.topic_partition)) {
                 own.push(range.clone());
             }
         }
-        split
+        split.into_iter().map(Arc::from).collect()
     }
 
     /// Asks the servers: whole answers, or none yet.
@@ -189,7 +192,7 @@ impl Sources {
     /// What no range of a source can be read with.
     pub(super) fn prepare(
         &self,
-        ranges: &[OffsetRange],
+        ranges: &Arc<[OffsetRange]>,
         epochs: &dyn Fn(&TopicPartition) -> Option<i32>,
     ) -> Result<()> {
         for (source, ranges) in self.all.iter().zip(self.split(ranges)) {
@@ -216,13 +219,13 @@ impl Sources {
     }
 
     /// The ranges are committed, and no window looks back on them any more.
-    pub(super) fn forget(&self, ranges: &[OffsetRange]) {
+    pub(super) fn forget(&self, ranges: &Arc<[OffsetRange]>) {
         // Servers have their own retention.
         if self.all.iter().all(|source| source.is_remote()) {
             return;
         }
         for (source, ranges) in self.all.iter().zip(self.split(ranges)) {
-            let ends = ranges.into_iter().map(|range| (range.topic_partition, range.until_offset)).collect();
+            let ends = ranges.iter().map(|range| (range.topic_partition.clone(), range.until_offset)).collect();
             source.forget_before(&ends);
         }
     }

@@ -12,14 +12,11 @@ use crate::{
     error::{Error, Result, Stage},
     kafka::TopicAnswer,
     plan::{Answers, TopicFilter},
-    read::{ReadRanges, checksum},
-    stream::{Source, StreamingContext},
+    read::ReadRanges,
+    stream::{Chunks, Source, StreamingContext},
     transform::DirectKafkaInputDStream,
-    types::{Chunk, Flow, MemoryChunk, MemoryRecord, OffsetRange, RangeCounts, Stop, TopicPartition},
+    types::{Chunk, Flow, MemoryRecord, OffsetRange, RangeCounts, Stop, TopicPartition},
 };
-
-/// Records that are given at a time.
-const CHUNK_RECORDS: usize = 500;
 
 /// Some topics of a broker in memory.
 #[derive(Debug)]
@@ -123,21 +120,12 @@ impl ReadRanges for MemorySource {
     ) -> Result<RangeCounts, Stop> {
         let failed = |error: Error| Stop::Failed(error.at(Stage::Read).in_range(range.clone()));
         let records = self.records(range).map_err(failed)?;
-        let mut counts = RangeCounts { records: records.len() as u64, ..RangeCounts::default() };
-        counts.gaps = range.count().saturating_sub(counts.records);
-        for records in records.chunks(CHUNK_RECORDS) {
-            if cancelled() {
-                return Err(failed(Error::unavailable("the batch was given up")));
-            }
-            let chunk = MemoryChunk { topic_partition: range.topic_partition.clone(), records: records.to_vec() };
-            let chunk = Arc::new(Chunk::Memory(chunk));
-            counts.bytes += chunk.bytes();
-            counts.checksum =
-                chunk.records().fold(counts.checksum, |sum, record| checksum::extend_by_record(sum, &record));
-            if let Flow::Break(stop) = each(chunk) {
+        let mut chunks = Chunks::new(range, cancelled, each);
+        for record in records {
+            if let Flow::Break(stop) = chunks.take(record) {
                 return Err(stop);
             }
         }
-        Ok(counts)
+        chunks.finish()
     }
 }

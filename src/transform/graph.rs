@@ -83,11 +83,11 @@ impl fmt::Debug for Output {
 
 /// How records of an output reach Kafka.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ToKafka {
+pub enum ToKafka<'a> {
     /// In the batch's own transaction, which is one of Kafka's.
     Transaction,
-    /// Out of a table that the batch's own transaction writes.
-    Outbox,
+    /// Out of a table that the batch's own transaction writes, to where this says.
+    Outbox(&'a KafkaOutput),
 }
 
 /// What an output gives to the batch's transaction.
@@ -117,12 +117,7 @@ pub trait TransactionalOutput: Send + Sync {
     fn reads_once(&self) -> bool;
 
     /// How its results reach Kafka; `None` if they do not.
-    fn to_kafka(&self) -> Option<ToKafka> {
-        None
-    }
-
-    /// Where its outbox is sent to, if it has one.
-    fn outbox(&self) -> Option<&KafkaOutput> {
+    fn to_kafka(&self) -> Option<ToKafka<'_>> {
         None
     }
 

@@ -29,12 +29,8 @@ impl TransactionalOutput for SaveToKafka {
         true
     }
 
-    fn to_kafka(&self) -> Option<ToKafka> {
-        Some(if self.outbox.is_some() { ToKafka::Outbox } else { ToKafka::Transaction })
-    }
-
-    fn outbox(&self) -> Option<&KafkaOutput> {
-        self.outbox.as_ref()
+    fn to_kafka(&self) -> Option<ToKafka<'_>> {
+        Some(self.outbox.as_ref().map_or(ToKafka::Transaction, ToKafka::Outbox))
     }
 
     fn slide_ms(&self) -> Option<i64> {

@@ -32,6 +32,7 @@ use super::{
     protocol::{Grounds, Judged, Look, Mark, Session as OwnerSession, Term},
     settings::{StoreSettings, StoredPosition, TableShape},
     store::{Blockable, Kept, Store, not_connected},
+    waiting::{on_a_thread, with_session},
 };
 use crate::{
     clock::Clock,
@@ -97,14 +98,7 @@ impl CheckpointStore {
         &mut self,
         work: impl FnOnce(&mut Session) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let mut session = self.session.take().ok_or_else(not_connected)?;
-        let done = on_a_thread(move || {
-            let done = work(&mut session);
-            (session, done)
-        });
-        let (session, done) = done.await?;
-        self.session = Some(session);
-        done
+        with_session(&mut self.session, work).await
     }
 
     /// Locks the folder, and changes the application's row by what `change` makes of it; `None` if the lock is not to be had.
@@ -135,14 +129,6 @@ impl CheckpointStore {
         if let Some(session) = &mut self.session {
             session.unlock();
         }
-    }
-}
-
-async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => Ok(done),
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Err(error) => Err(Error::unavailable("the program is ending").caused_by(error)),
     }
 }
 

@@ -2,7 +2,6 @@
 
 use super::{
     folder::path_of,
-    on_a_thread,
     session::{Retention, Session},
 };
 use crate::{
@@ -10,6 +9,7 @@ use crate::{
     commit::{
         moves::{MoveRequest, Moved, moved_meanwhile, owned},
         settings::StoreSettings,
+        waiting::on_a_thread,
     },
     error::{Error, ErrorKind, Result},
 };

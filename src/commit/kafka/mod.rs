@@ -44,7 +44,8 @@ use super::{
     identity,
     protocol::{Grounds, Judged, Look, Mark, Ownership, Session as OwnerSession, Term},
     settings::{StoreSettings, StoredPosition, TableShape},
-    store::{Blockable, Kept, Store, not_connected},
+    store::{Blockable, Kept, Store},
+    waiting::{on_a_thread, with_session},
 };
 use crate::{
     clock::Clock,
@@ -121,14 +122,7 @@ impl KafkaStore {
         &mut self,
         work: impl FnOnce(&mut Session) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let mut session = self.session.take().ok_or_else(not_connected)?;
-        let done = on_a_thread(move || {
-            let done = work(&mut session);
-            (session, done)
-        });
-        let (session, done) = done.await?;
-        self.session = Some(session);
-        done
+        with_session(&mut self.session, work).await
     }
 
     /// What is held, once no transaction has a part in it. The row of a take-over that could not be written yet stands in for one
@@ -191,14 +185,6 @@ impl KafkaStore {
         let row = row.clone();
         let positions = if *whole { draft.positions.values().cloned().collect() } else { moved };
         self.on_session(move |session| session.send_offsets(&positions, &row)).await
-    }
-}
-
-async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => Ok(done),
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Err(error) => Err(Error::unavailable("the program is ending").caused_by(error)),
     }
 }
 

@@ -13,7 +13,7 @@ const CHUNK_BYTES: usize = 64 * 1024;
 const CHUNK_RECORDS: usize = 1024;
 
 /// Gathers the records of one range.
-pub(super) struct Chunks<'a> {
+pub(crate) struct Chunks<'a> {
     range: &'a OffsetRange,
     cancelled: &'a dyn Fn() -> bool,
     each: &'a mut dyn FnMut(Arc<Chunk>) -> Flow,
@@ -23,7 +23,7 @@ pub(super) struct Chunks<'a> {
 }
 
 impl<'a> Chunks<'a> {
-    pub(super) fn new(
+    pub(crate) fn new(
         range: &'a OffsetRange,
         cancelled: &'a dyn Fn() -> bool,
         each: &'a mut dyn FnMut(Arc<Chunk>) -> Flow,
@@ -32,8 +32,8 @@ impl<'a> Chunks<'a> {
     }
 
     /// Takes the next record, in offset order.
-    pub(super) fn take(&mut self, record: MemoryRecord) -> ControlFlow<Stop> {
-        self.bytes += record.value.as_ref().map_or(0, Vec::len);
+    pub(crate) fn take(&mut self, record: MemoryRecord) -> ControlFlow<Stop> {
+        self.bytes += record.key.as_ref().map_or(0, Vec::len) + record.value.as_ref().map_or(0, Vec::len);
         self.records.push(record);
         if self.bytes < CHUNK_BYTES && self.records.len() < CHUNK_RECORDS {
             return ControlFlow::Continue(());
@@ -42,7 +42,7 @@ impl<'a> Chunks<'a> {
     }
 
     /// Gives the rest, and tells what the range had.
-    pub(super) fn finish(mut self) -> Result<RangeCounts, Stop> {
+    pub(crate) fn finish(mut self) -> Result<RangeCounts, Stop> {
         if let ControlFlow::Break(stop) = self.give() {
             return Err(stop);
         }

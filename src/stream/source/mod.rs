@@ -16,6 +16,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 
+pub(crate) use self::chunks::Chunks;
 pub(super) use self::{
     kafka::{KafkaSource, kafka_properties},
     receiver::ReceiverSource,

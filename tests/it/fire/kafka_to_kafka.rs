@@ -3,7 +3,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    os::unix::process::ExitStatusExt as _,
     process::Command,
     sync::Arc,
     time::Duration,
@@ -17,7 +16,7 @@ use rdkafka::{
 use tempfile::TempDir;
 use tokio::task::spawn_blocking;
 
-use crate::support::{End, Kafka, Process, Record, example_program, record, shared_kafka, unique, wait_until};
+use crate::support::{End, Kafka, Process, Record, death, example_program, record, shared_kafka, unique, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(90);
 const PARTITIONS: i32 = 3;
@@ -149,8 +148,7 @@ async fn each_order_reaches_the_other_topic_once_however_often_the_process_is_ki
 async fn killed_again_and_again(deaths: &[(&str, u32)]) {
     let mut field = Field::new().await;
     for (round, (point, passed)) in deaths.iter().enumerate() {
-        let before = if *passed == 0 { String::new() } else { format!("{passed}*off->") };
-        let failpoints = if point.is_empty() { String::new() } else { format!("{point}={before}1*return(kill)->off") };
+        let failpoints = death(point, *passed);
         let mut running = field.running(&failpoints);
         for part in 0..PARTS {
             field.produce(20 + part + i64::try_from(round).unwrap()).await;
@@ -159,14 +157,7 @@ async fn killed_again_and_again(deaths: &[(&str, u32)]) {
             })
             .await;
         }
-        if point.is_empty() {
-            assert!(running.kill(), "it was alive");
-        } else {
-            wait_until("it is killed", LIMIT, async || running.has_ended()).await;
-            let (status, told) = (running.status().unwrap(), running.told());
-            assert_eq!(status.signal(), Some(9), "{status}: {told}");
-            assert!(told.contains(&format!("failpoint {point}: kill")), "{told}");
-        }
+        running.dies(point, LIMIT).await;
     }
     let running = field.running("");
     field.awaits("all is committed").await;

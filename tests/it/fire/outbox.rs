@@ -3,7 +3,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    os::unix::process::ExitStatusExt as _,
     process::Command,
     time::Duration,
 };
@@ -12,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::{
     main_job::tables::Tables,
-    support::{Kafka, Process, example_program, kafka, record, shared_kafka, unique, wait_until},
+    support::{Kafka, Process, death, example_program, kafka, record, shared_kafka, unique, wait_until},
 };
 
 const LIMIT: Duration = Duration::from_secs(90);
@@ -109,8 +108,7 @@ impl Field {
 async fn nothing_is_lost(tables: Tables) {
     let mut field = Field::new(shared_kafka().await, tables).await;
     for (round, (point, passed)) in DEATHS.iter().enumerate() {
-        let before = if *passed == 0 { String::new() } else { format!("{passed}*off->") };
-        let failpoints = if point.is_empty() { String::new() } else { format!("{point}={before}1*return(kill)->off") };
+        let failpoints = death(point, *passed);
         let mut running = field.program(&[("RUN_ON", "1"), ("FAILPOINTS", &failpoints)]);
         for part in 0..PARTS {
             field.produce(20 + part + i64::try_from(round).unwrap()).await;
@@ -119,14 +117,7 @@ async fn nothing_is_lost(tables: Tables) {
             })
             .await;
         }
-        if point.is_empty() {
-            assert!(running.kill(), "it was alive");
-        } else {
-            wait_until("it is killed", LIMIT, async || running.has_ended()).await;
-            let (status, told) = (running.status().unwrap(), running.told());
-            assert_eq!(status.signal(), Some(9), "{status}: {told}");
-            assert!(told.contains(&format!("failpoint {point}: kill")), "{told}");
-        }
+        running.dies(point, LIMIT).await;
     }
     // It ends when all is committed, and sent.
     let (code, told) = field.program(&[]).ended().await;

@@ -4,7 +4,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -16,7 +15,7 @@ use tempfile::TempDir;
 use super::windows::batches;
 use crate::{
     main_job::tables::Tables,
-    support::{Kafka, Process, example_program, record, shared_kafka, unique, wait_until},
+    support::{Kafka, Process, death, example_program, record, shared_kafka, unique, wait_until},
 };
 
 const LIMIT: Duration = Duration::from_secs(90);
@@ -34,28 +33,28 @@ struct Death {
     orphans: &'static [&'static str],
 }
 
-const fn death(point: &'static str, passed: u32, orphans: &'static [&'static str]) -> Death {
+const fn dies(point: &'static str, passed: u32, orphans: &'static [&'static str]) -> Death {
     Death { point, passed, orphans }
 }
 
-const OUTSIDE: Death = death("", 0, &[]);
+const OUTSIDE: Death = dies("", 0, &[]);
 const DEATHS: &[Death] = &[
-    death("files::mid_write", 20, &[]),
+    dies("files::mid_write", 20, &[]),
     OUTSIDE,
-    death("files::before_flush", 22, &["lines"]),
-    death("files::before_rename", 6, &[]),
-    death("files::before_rename", 7, &["lines"]),
-    death("files::after_rename", 6, &["lines"]),
+    dies("files::before_flush", 22, &["lines"]),
+    dies("files::before_rename", 6, &[]),
+    dies("files::before_rename", 7, &["lines"]),
+    dies("files::after_rename", 6, &["lines"]),
     // That folder is in the way of the next one, which dies of removing it.
-    death("files::mid_remove", 0, &[]),
-    death("files::after_rename", 7, &["lines", "objects"]),
+    dies("files::mid_remove", 0, &[]),
+    dies("files::after_rename", 7, &["lines", "objects"]),
     OUTSIDE,
-    death("stream::hand_over", 3, &["lines", "objects"]),
-    death("commit::before_commit", 3, &["lines", "objects"]),
+    dies("stream::hand_over", 3, &["lines", "objects"]),
+    dies("commit::before_commit", 3, &["lines", "objects"]),
     // Both are in the way: the next one has written its own lines when it dies of removing the objects.
-    death("files::mid_remove", 1, &["lines"]),
-    death("commit::after_commit", 3, &[]),
-    death("stream::acknowledge", 3, &[]),
+    dies("files::mid_remove", 1, &["lines"]),
+    dies("commit::after_commit", 3, &[]),
+    dies("stream::acknowledge", 3, &[]),
     OUTSIDE,
 ];
 
@@ -183,8 +182,7 @@ fn the_comparison_sees_a_missing_and_a_doubled_line() {
 async fn files_survive(tables: Tables) {
     let mut field = Field::new(tables).await;
     for (round, Death { point, passed, orphans }) in DEATHS.iter().enumerate() {
-        let before = if *passed == 0 { String::new() } else { format!("{passed}*off->") };
-        let failpoints = if point.is_empty() { String::new() } else { format!("{point}={before}1*return(kill)->off") };
+        let failpoints = death(point, *passed);
         let mut running = field.program(&[("RUN_ON", "1"), ("FAILPOINTS", &failpoints)]);
         for part in 0..PARTS {
             field.produce(11 + part + i64::try_from(round).unwrap()).await;
@@ -193,14 +191,7 @@ async fn files_survive(tables: Tables) {
             })
             .await;
         }
-        if point.is_empty() {
-            assert!(running.kill(), "it was alive");
-        } else {
-            wait_until("it is killed inside a batch", LIMIT, async || running.has_ended()).await;
-            let (status, told) = (running.status().unwrap(), running.told());
-            assert_eq!(status.signal(), Some(9), "{status}: {told}");
-            assert!(told.contains(&format!("failpoint {point}: kill")), "{told}");
-        }
+        running.dies(point, LIMIT).await;
         let committed = field.committed_times().await;
         assert!(!committed.is_empty(), "the ledger can be read");
         for prefix in ["lines", "objects"] {

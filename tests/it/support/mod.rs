@@ -28,7 +28,7 @@ pub(crate) use image::{Image, kafka, postgres};
 pub(crate) use job_file::JobFile;
 pub(crate) use kafka::{End, Kafka, Record, record, shared_kafka};
 pub(crate) use postgres::{Database, fresh_database};
-pub(crate) use process::{Process, directstream};
+pub(crate) use process::{Process, death, directstream};
 pub(crate) use server::Server;
 pub(crate) use wait::{wait_for, wait_until, wait_until_stopped};
 

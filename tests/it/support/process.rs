@@ -26,6 +26,15 @@ pub(crate) fn directstream(arguments: &[&str]) -> Command {
     command
 }
 
+/// The `FAILPOINTS` of a program that dies at `point` once it has passed it so often; none for no point.
+pub(crate) fn death(point: &str, passed: u32) -> String {
+    match (point, passed) {
+        ("", _) => String::new(),
+        (point, 0) => format!("{point}=1*return(kill)->off"),
+        (point, passed) => format!("{point}={passed}*off->1*return(kill)->off"),
+    }
+}
+
 /// A process whose stderr goes to a file. Dropped, it is killed.
 pub(crate) struct Process {
     child: Child,
@@ -92,6 +101,19 @@ impl Process {
         let lived = !self.has_ended();
         self.child.kill().unwrap();
         lived && self.child.wait().unwrap().signal() == Some(9)
+    }
+
+    /// Its death: at a failpoint that [`death`] set, which is waited for, or now and from outside where there is none. Panics if it
+    /// died of anything else, or before its time.
+    pub(crate) async fn dies(mut self, point: &str, limit: Duration) {
+        if point.is_empty() {
+            assert!(self.kill(), "it was alive");
+            return;
+        }
+        let status = wait_for("it is killed", limit, async || self.status()).await;
+        let told = self.told();
+        assert_eq!(status.signal(), Some(9), "{status}: {told}");
+        assert!(told.contains(&format!("failpoint {point}: kill")), "{told}");
     }
 
     /// Waits for its end, whatever it is.
