@@ -85,6 +85,7 @@ mod union;
 mod update_state_by_key;
 mod watermark;
 mod window;
+mod window_assigner;
 mod window_inverse;
 mod with_watermark;
 mod zip_with_index;

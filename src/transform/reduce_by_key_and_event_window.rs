@@ -1,56 +1,35 @@
 //! `reduce_by_key_and_event_window`: windows over event time, kept as state until the watermark reaches their end.
 //!
 //! The state of a window's key is that of the key `(start, key)`, whose time of update is the window's end: what is idle at the
-//! watermark is what has to be told. One pass over a batch's elements tells their times, combines them by window and key, and
-//! finds the late ones.
+//! watermark is what has to be told. What a batch adds is found by one pass over its elements (`window_assigner`).
 
-use std::{ops::ControlFlow, sync::Arc};
+use std::sync::Arc;
 
 use super::{
-    BatchScope, Element, EventTimeDStream, EventWindow, EventWindowDStream, EventWindows, KeepsState, Late, LateReason,
-    Partitioner,
-    aggregator::{Aggregator, Combined, MapSide, Reduce},
+    BatchScope, Element, EventTimeDStream, EventWindow, EventWindowDStream, EventWindows, KeepsState, Partitioner,
+    aggregator::{Aggregator, Combined, Reduce},
     event_window::Grid,
     event_window_stream::{Telling, Told},
     keyed_state::{
         CANCELLED_EVERY, Changes, Kept, KeyedState, PARTITIONS, StateKey, StateValue, View, cancelled, short_type_name,
     },
     watermark::Watermark,
+    window_assigner::{Assigned, WindowAssigner, Windowed},
 };
 use crate::{
     error::Result,
     types::{StateSegment, Task},
 };
 
-/// A window's start, and a key.
-type Windowed<K> = (i64, K);
 type Rows<K, V> = Vec<(EventWindow, K, V)>;
 
 struct ByEventWindow<T, K, V, P, F> {
-    events: EventTimeDStream<T>,
-    grid: Grid,
-    pair: P,
+    assigner: WindowAssigner<T, P>,
     reduce: Arc<Reduce<V, F>>,
     partitioner: Partitioner<Windowed<K>>,
     state: KeyedState<Windowed<K>, V>,
     watermark: Watermark,
     telling: Arc<Telling<T, K, V>>,
-}
-
-/// What one task found among its elements.
-struct Found<'a, T, K, V: Element, F: Fn(V, V) -> V + Send + Sync + 'static> {
-    side: MapSide<'a, Windowed<K>, Reduce<V, F>>,
-    highest_ms: Option<i64>,
-    late: Vec<Late<T>>,
-    late_records: u64,
-}
-
-/// What holds for all elements of a batch.
-#[derive(Clone, Copy)]
-struct Limits {
-    watermark_ms: Option<i64>,
-    /// The latest event time that is believed.
-    latest_ms: i64,
 }
 
 impl<T, K, V, P, F> ByEventWindow<T, K, V, P, F>
@@ -61,49 +40,6 @@ where
     P: Fn(T) -> (K, V) + Send + Sync + 'static,
     F: Fn(V, V) -> V + Send + Sync + 'static,
 {
-    /// Puts an element into its windows, or among the late ones.
-    fn take(&self, limits: Limits, element: T, found: &mut Found<'_, T, K, V, F>) {
-        let event_time_ms = (self.events.event_time)(&element);
-        let watermark_ms = limits.watermark_ms;
-        let reason = match event_time_ms {
-            None => LateReason::NoTime,
-            Some(time_ms) if !self.grid.holds(time_ms) => LateReason::OutOfRange,
-            Some(time_ms) if time_ms > limits.latest_ms => LateReason::TooFarAhead,
-            Some(time_ms) => {
-                found.highest_ms = found.highest_ms.max(event_time_ms);
-                let mut starts = self.grid.open(time_ms, watermark_ms);
-                if let Some(first) = starts.next() {
-                    let (key, value) = (self.pair)(element);
-                    // Of tumbling windows there is one, and nothing is copied.
-                    starts.for_each(|start| found.side.add((start, key.clone()), value.clone()));
-                    found.side.add((first, key), value);
-                    return;
-                }
-                LateReason::WindowsClosed
-            }
-        };
-        found.late_records += 1;
-        if self.telling.wants_late() {
-            found.late.push(Late { element, event_time_ms, watermark_ms, reason });
-        }
-    }
-
-    fn found(&self, scope: &BatchScope, watermark_ms: Option<i64>) -> Result<Vec<Found<'_, T, K, V, F>>> {
-        let now = scope.batch().batch_time.as_ms();
-        let latest_ms = self.events.ahead_max_ms.map_or(i64::MAX, |ahead_ms| now.saturating_add(ahead_ms));
-        let limits = Limits { watermark_ms, latest_ms };
-        let start = |_| Found {
-            side: MapSide::new(&self.partitioner, &*self.reduce),
-            highest_ms: None,
-            late: Vec::new(),
-            late_records: 0,
-        };
-        self.events.stream.rdd(scope)?.run(start, |found, element| {
-            self.take(limits, element, found);
-            ControlFlow::Continue(())
-        })
-    }
-
     /// Windows that are over leave with what they have; what came is added to the others.
     fn partition(
         &self,
@@ -118,12 +54,12 @@ where
             check(task, index)?;
             let Some(old) = before.get(&key) else { continue };
             changes.set(&key, Some(old), None)?;
-            closed.push((self.grid.window(key.0), key.1, old.state.clone()));
+            closed.push((self.assigner.grid.window(key.0), key.1, old.state.clone()));
         }
         let wants_updates = self.telling.wants_updates();
         for (index, (key, value)) in Combined::merged(parts, &*self.reduce).enumerate() {
             check(task, index)?;
-            let (old, window) = (before.get(&key), self.grid.window(key.0));
+            let (old, window) = (before.get(&key), self.assigner.grid.window(key.0));
             let state = match old {
                 Some(old) => self.reduce.merge_combiners(old.state.clone(), value),
                 None => value,
@@ -157,24 +93,22 @@ where
     fn advance(&self, scope: &BatchScope) -> Result<Vec<StateSegment>> {
         let batch_seq = scope.batch().batch_seq;
         let watermark_ms = self.watermark.after(batch_seq.saturating_sub(1));
-        let found = self.events.stream.is_due(scope).then(|| self.found(scope, watermark_ms)).transpose()?;
-        let (mut highest_ms, mut late, mut late_records) = (None, Vec::new(), 0_u64);
-        let parts = found.map(|found| {
-            let mut parts: Vec<Vec<_>> = (0..PARTITIONS).map(|_| Vec::with_capacity(found.len())).collect();
-            for task in found {
-                parts.iter_mut().zip(task.side.into_tables()).for_each(|(part, table)| part.push(table));
-                highest_ms = highest_ms.max(task.highest_ms);
-                late.push(task.late);
-                late_records += task.late_records;
-            }
-            parts
-        });
+        let assign = || {
+            let wanted = (watermark_ms, self.telling.wants_late());
+            self.assigner.assign(scope, wanted, (&self.partitioner, &*self.reduce))
+        };
+        let events = &self.assigner.events;
+        let assigned = events.stream.is_due(scope).then(assign).transpose()?;
+        let (parts, highest_ms, late, late_records) = match assigned {
+            Some(Assigned { parts, highest_ms, late, late_records }) => (Some(parts), highest_ms, late, late_records),
+            None => (None, None, Vec::new(), 0),
+        };
         let work = |view: &View<'_, Windowed<K>, V>, changes: &mut Changes<Windowed<K>, V>, parts, over| {
             self.partition(scope.task(), view, changes, parts, over)
         };
         let over_before_ms = watermark_ms.map(|watermark_ms| watermark_ms.saturating_add(1));
         let (rows, mut segments) = self.state.advance_parts(scope, parts, over_before_ms, work)?;
-        let until_ms = highest_ms.map(|highest_ms| highest_ms.saturating_sub(self.events.lateness_ms));
+        let until_ms = highest_ms.map(|highest_ms| highest_ms.saturating_sub(events.lateness_ms));
         segments.push(self.watermark.advance(batch_seq, until_ms)?);
         let (closed, updates) = rows.into_iter().unzip();
         let told = Told {
@@ -268,9 +202,7 @@ impl<T: Element> EventTimeDStream<T> {
             format!("reduce_by_key_and_event_window<{key}, {value}> of {length_ms} ms every {slide_ms} ms");
         let (graph, telling) = (self.stream.graph(), Telling::new());
         graph.add_state(|operator| ByEventWindow {
-            events: Self { stream: self.stream.used(), ..self.clone() },
-            grid,
-            pair,
+            assigner: WindowAssigner { events: Self { stream: self.stream.used(), ..self.clone() }, grid, pair },
             reduce: Reduce::new(combine),
             partitioner: Partitioner::hash(PARTITIONS),
             // Idle are windows whose end is before a time: each batch says which.

@@ -6,6 +6,7 @@ use super::held::{Held, Row, metadata};
 use crate::{
     commit::settings::StoredPosition,
     error::{Error, Result},
+    failpoint,
     kafka::{CallError, Client, Code, KafkaProperties, TransactionalProducer},
     types::KafkaRecord,
 };
@@ -73,6 +74,10 @@ impl Session {
         let mut offsets = Vec::with_capacity(positions.len());
         for position in positions {
             offsets.push((&position.topic_partition, position.until_offset.get(), metadata(position, row)?));
+        }
+        if failpoint::mutant("kafka_offsets_in_second_transaction") {
+            self.producer.commit()?;
+            self.producer.begin()?;
         }
         self.producer.send_offsets(offsets)
     }

@@ -211,6 +211,11 @@ impl Relay {
         let Some(first) = rows.first() else { return Ok(Turn::Nothing) };
         let begin = (first.0, first.1);
         let places: Vec<(i64, i64)> = rows.iter().map(|row| (row.0, row.1)).collect();
+        if let Some(last) = places.last()
+            && failpoint::mutant("outbox_deletes_first")
+        {
+            self.delete(begin, *last).await?;
+        }
         let records = rows.into_iter().map(record).collect::<Result<Vec<_>>>()?;
         failpoint::hit("outbox::before_send")?;
         let refused = self.send(records).await?;

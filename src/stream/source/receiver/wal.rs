@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind, Result},
+    failpoint,
     types::TopicId,
 };
 
@@ -197,6 +198,7 @@ impl Wal {
     /// Deletes the segments that lie wholly before this offset. The one that is being written stays: its name tells the next
     /// start where the log is.
     pub(super) fn forget_before(&mut self, offset: i64) {
+        let offset = if failpoint::mutant("receiver_forgets_unread") { self.latest() } else { offset };
         while self.segments.len() > 1 && self.segments.front().is_some_and(|first| first.end_offset <= offset) {
             let Some(first) = self.segments.pop_front() else { return };
             // One that stays behind is deleted after the next start: it is whole, and lies before the others.
