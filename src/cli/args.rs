@@ -92,6 +92,11 @@ pub enum Command {
         command: DeadLettersCommand,
     },
 
+    /// Show the records of ranges of a topic. Nothing is stored and no group is joined.
+    #[command(after_help = "Examples:\n  directstream peek orders:0:40..45 --bootstrap-servers localhost:9092\n  \
+        directstream peek orders:0:4711.. --limit 10 --output json")]
+    Peek(PeekArgs),
+
     /// Create, remove or look at the tables in which directstream keeps its offsets.
     Migrate {
         /// What to do with them.
@@ -102,6 +107,14 @@ pub enum Command {
     /// Show the settings in effect and where each came from, secrets hidden; connects to nothing.
     #[command(after_help = "Example:\n  directstream check-config orders.toml --set stream.batch_interval=1s")]
     CheckConfig(JobArgs),
+
+    /// Print what completes the words of this program in a shell.
+    #[command(after_help = "Example:\n  directstream completions bash > /etc/bash_completion.d/directstream")]
+    Completions(CompletionsArgs),
+
+    /// Print the manual page.
+    #[command(after_help = "Example:\n  directstream man > /usr/local/share/man/man1/directstream.1")]
+    Man,
 }
 
 /// Which job, and the settings changed for this one command.
@@ -346,6 +359,99 @@ impl TypedValueParser for Milliseconds {
             command.clone().error(ErrorKind::ValueValidation, told)
         })
     }
+}
+
+/// `peek`
+#[derive(Debug, Clone, Args)]
+pub struct PeekArgs {
+    /// Which records: until is not one of them. Without from the first that there is, without until the last.
+    #[arg(value_name = "TOPIC:PARTITION:FROM..UNTIL", required = true, value_parser = RangeOfRecords)]
+    pub ranges: Vec<PeekRange>,
+
+    /// Brokers to begin with: host:port, separated by commas.
+    #[arg(long, value_name = "HOST:PORT", default_value = "localhost:9092")]
+    pub bootstrap_servers: String,
+
+    /// A file with further properties of the client: key=value lines in librdkafka's names.
+    #[arg(long, value_name = "FILE")]
+    pub command_config: Option<PathBuf>,
+
+    /// Which records of transactional producers are seen.
+    #[arg(long, value_enum, default_value_t = Isolation::ReadCommitted, value_name = "read_committed|read_uncommitted", hide_possible_values = true)]
+    pub isolation_level: Isolation,
+
+    /// How many records at most, range by range.
+    #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub limit: u32,
+
+    /// How much of each key, value and header is shown, in bytes.
+    #[arg(long, default_value_t = 256, value_name = "N")]
+    pub bytes: usize,
+}
+
+/// Kafka's isolation levels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum Isolation {
+    /// Only committed ones.
+    ReadCommitted,
+    /// All of them.
+    ReadUncommitted,
+}
+
+impl From<Isolation> for crate::config::IsolationLevel {
+    fn from(isolation: Isolation) -> Self {
+        match isolation {
+            Isolation::ReadCommitted => Self::ReadCommitted,
+            Isolation::ReadUncommitted => Self::ReadUncommitted,
+        }
+    }
+}
+
+/// Records of one partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeekRange {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// The first offset; `None` is the first that Kafka has.
+    pub from: Option<i64>,
+    /// The offset after the last; `None` is the end.
+    pub until: Option<i64>,
+}
+
+/// Reads `TOPIC:PARTITION:FROM..UNTIL`.
+#[derive(Debug, Clone, Copy)]
+struct RangeOfRecords;
+
+impl TypedValueParser for RangeOfRecords {
+    type Value = PeekRange;
+
+    fn parse_ref(&self, command: &clap::Command, _: Option<&Arg>, text: &OsStr) -> Result<PeekRange, clap::Error> {
+        let range = || {
+            let mut parts = text.to_str()?.rsplitn(3, ':');
+            let (offsets, partition, topic) = (parts.next()?, parts.next()?.parse().ok()?, parts.next()?);
+            let (from, until) = offsets.split_once("..")?;
+            let end = |text: &str| if text.is_empty() { Some(None) } else { text.parse::<i64>().ok().map(Some) };
+            let (from, until) = (end(from)?, end(until)?);
+            let forward = from.is_none_or(|from| from >= 0) && until.is_none_or(|until| until >= from.unwrap_or(0));
+            let named = !topic.is_empty() && partition >= 0 && forward;
+            named.then(|| PeekRange { topic: topic.to_owned(), partition, from, until })
+        };
+        range().ok_or_else(|| {
+            let told = "a range is TOPIC:PARTITION:FROM..UNTIL, such as orders:0:40..45 or orders:0:40..";
+            command.clone().error(ErrorKind::ValueValidation, told)
+        })
+    }
+}
+
+/// `completions`
+#[derive(Debug, Clone, Args)]
+pub struct CompletionsArgs {
+    /// Of which shell.
+    #[arg(value_enum, value_name = "SHELL")]
+    pub shell: clap_complete::Shell,
 }
 
 /// `migrate ...`

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::{
     CommandEnd, Console, Table,
     args::{DeadLettersChangeArgs, DeadLettersFilter, DeadLettersListArgs, DeadLettersShowArgs, RecordPlace},
+    bytes::{Bytes, Header},
     console::time,
     job::load_job,
 };
@@ -58,22 +59,6 @@ struct Shown {
     headers: Vec<Header>,
     key: Option<Bytes>,
     value: Option<Bytes>,
-}
-
-#[derive(Debug, Serialize)]
-struct Header {
-    name: String,
-    value: Option<Bytes>,
-}
-
-/// Bytes as far as they are shown.
-#[derive(Debug, Serialize)]
-struct Bytes {
-    bytes: usize,
-    truncated: bool,
-    base64: String,
-    /// Null if they are not UTF-8.
-    text: Option<String>,
 }
 
 /// What `replay` and `discard` did, or would do.
@@ -289,36 +274,6 @@ impl Shown {
     }
 }
 
-impl Bytes {
-    fn of(bytes: &[u8], limit: usize) -> Self {
-        let shown = &bytes[..bytes.len().min(limit)];
-        // A character that the limit cuts is left out of the text, and is no reason to have none.
-        let text = match std::str::from_utf8(shown) {
-            Ok(text) => Some(text),
-            Err(error) if error.error_len().is_none() && shown.len() < bytes.len() => {
-                std::str::from_utf8(&shown[..error.valid_up_to()]).ok()
-            }
-            Err(_) => None,
-        };
-        Self {
-            bytes: bytes.len(),
-            truncated: shown.len() < bytes.len(),
-            base64: BASE64_STANDARD.encode(shown),
-            text: text.map(str::to_owned),
-        }
-    }
-
-    /// For people: nothing in it steers a terminal.
-    fn shown(&self) -> String {
-        let text = match &self.text {
-            Some(text) => printable(text).into_owned(),
-            None => BASE64_STANDARD.decode(&self.base64).unwrap_or_default().escape_ascii().to_string(),
-        };
-        let more = if self.truncated { " ... (--bytes shows more)" } else { "" };
-        format!("{} bytes: {text}{more}", self.bytes)
-    }
-}
-
 fn list_text(listing: &Listing) -> String {
     let headings = ["TOPIC", "PARTITION", "OFFSET", "BATCH", "STAGE", "OUTPUT", "BYTES", "REFUSED-AT", "REASON"];
     let mut table = Table::new(headings).right([1, 2, 3, 6]);
@@ -361,20 +316,4 @@ fn show_text(shown: &Shown) -> String {
     line("key", &bytes(&shown.key));
     line("value", &bytes(&shown.value));
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bytes_are_cut_at_the_limit_and_escaped() {
-        let shown = |bytes: &[u8], limit| Bytes::of(bytes, limit).shown();
-        assert_eq!(shown("a\x1b[31m\n".as_bytes(), 99), "7 bytes: a\\u{1b}[31m\\n");
-        assert_eq!(shown(&[0, 0xff, b'a'], 99), "3 bytes: \\x00\\xffa");
-        assert_eq!(shown("aä".as_bytes(), 2), "3 bytes: a ... (--bytes shows more)");
-        let cut = Bytes::of("aä".as_bytes(), 2);
-        assert_eq!((cut.truncated, cut.text.as_deref(), &*cut.base64), (true, Some("a"), "YcM="));
-        assert_eq!(Bytes::of(b"", 0).shown(), "0 bytes: ");
-    }
 }

@@ -4,15 +4,19 @@
 
 pub mod args;
 mod batches;
+mod bytes;
 mod check_config;
 mod console;
 mod dead_letters;
 mod demo;
 mod job;
 mod lag;
+mod manual;
 mod migrate;
 mod offsets;
+mod peek;
 mod run;
+mod systemd;
 mod verify;
 
 use std::{
@@ -123,10 +127,13 @@ async fn dispatch(command: Command, console: &Console) -> Result<CommandEnd> {
         Command::DeadLetters { command: DeadLettersCommand::Discard(args) } => {
             dead_letters::discard(args, console).await
         }
+        Command::Peek(args) => peek::peek(args, console).await,
         Command::Migrate { command: MigrateCommand::Up(args) } => migrate::up(args, console).await,
         Command::Migrate { command: MigrateCommand::Down(args) } => migrate::down(args, console).await,
         Command::Migrate { command: MigrateCommand::Status(args) } => migrate::status(args, console).await,
         Command::CheckConfig(args) => check_config::check_config(&args, console),
+        Command::Completions(args) => manual::completions(&args, console),
+        Command::Man => manual::man(console),
     }
 }
 

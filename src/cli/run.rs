@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{CommandEnd, Console, args::RunArgs, job::load_job};
+use super::{CommandEnd, Console, args::RunArgs, job::load_job, systemd};
 use crate::{
     commit::Ownership,
     error::{Error, Result},
@@ -33,6 +33,7 @@ pub(super) async fn run(args: RunArgs, console: &Console) -> Result<CommandEnd> 
     tokio::pin!(life);
     let mut progress = args.until_latest.then(|| console.progress(&name, None));
     let mut look = tokio::time::interval(PROGRESS_INTERVAL);
+    let service_manager = systemd::tell_of(context.reporter().clone());
     let mut signalled = None;
     let ended = loop {
         let end = tokio::select! {
@@ -52,6 +53,9 @@ pub(super) async fn run(args: RunArgs, console: &Console) -> Result<CommandEnd> 
         }
         tracing::info!("asked to stop: finishing the batch in hand");
         signalled = Some(end);
+        if let Some(service_manager) = &service_manager {
+            service_manager.stopping();
+        }
         context.stop();
     };
     drop(progress);

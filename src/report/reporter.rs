@@ -210,6 +210,12 @@ impl Reporter {
         state.health.last_progress = self.shared.clock.monotonic();
     }
 
+    /// What the process does.
+    #[must_use]
+    pub fn current_status(&self) -> Status {
+        self.state().health.status
+    }
+
     /// The driver's loop turned: a chunk was read, a server was asked again, a heartbeat was written. What `/healthz`
     /// rests on; to be told at least once a second, also while waiting.
     pub fn progress(&self) {

@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     error::{Error, Result},
-    kafka::{IsolationLevel, OffsetLookup, TopicAnswer},
+    kafka::{IsolationLevel, OffsetLookup, PartitionOffset, TopicAnswer},
     plan::{Answers, StartAnswers, StartLookups, TopicFilter},
     types::TopicPartition,
 };
@@ -65,6 +65,11 @@ impl Inquiry {
             answers
         })
         .await
+    }
+
+    /// Earliest and latest offsets of these partitions, whatever the job reads: the latest ones first.
+    pub(super) async fn ask_ends(&self, partitions: Vec<TopicPartition>) -> Result<[Vec<PartitionOffset>; 2]> {
+        self.asking(move |this| this.lookup.latest_and_earliest(&partitions, this.isolation)).await
     }
 
     /// What the first start's positions need.

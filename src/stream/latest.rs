@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use super::{inquiry::Inquiry, source::kafka_properties};
+use super::{DirectStream, inquiry::Inquiry, source::kafka_properties};
 use crate::{
     clock::Clock,
     config::{Job, KafkaConfig},
@@ -90,6 +90,41 @@ pub(super) async fn whole_answers(job: &Job, clock: Arc<dyn Clock>) -> Result<(I
             let error =
                 missing.first().map_or_else(|| Error::unavailable("Kafka does not answer"), |told| told.to_error());
             return Err(inquiry.why_silent(error).at(Stage::Plan));
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
+}
+
+/// The first offset that Kafka still has of each partition, and the one after the last that may be read, by the stream's
+/// isolation level. Asked until all have answered, no longer than `limit`.
+///
+/// # Errors
+/// [`ErrorKind::Config`](crate::ErrorKind::Config) if a property is refused,
+/// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) naming a partition that nobody answers for.
+pub async fn log_ends(
+    stream: &DirectStream,
+    partitions: &[TopicPartition],
+    limit: Duration,
+    clock: Arc<dyn Clock>,
+) -> Result<Vec<[Offset; 2]>> {
+    let started = clock.monotonic();
+    let lookup = OffsetLookup::new(&kafka_properties(&stream.kafka, "directstream"), Arc::clone(&clock))?;
+    let inquiry = Inquiry::new(lookup, TopicFilter::new(&stream.kafka.subscription)?, stream.kafka.isolation_level);
+    loop {
+        let [latest, earliest] = inquiry.ask_ends(partitions.to_vec()).await?;
+        let told =
+            earliest.iter().zip(&latest).map(|(first, last)| Some([first.outcome.offset()?, last.outcome.offset()?]));
+        if let Some(ends) = told.collect::<Option<Vec<_>>>() {
+            return Ok(ends);
+        }
+        if clock.monotonic().saturating_sub(started) >= limit {
+            let silent = earliest.iter().chain(&latest).find(|told| told.outcome.offset().is_none());
+            let text = silent.map_or_else(|| "Kafka does not answer".to_owned(), |told| told.outcome.to_string());
+            let error = inquiry.why_silent(Error::unavailable(text)).at(Stage::Plan);
+            return Err(match silent {
+                Some(told) => error.on(told.topic_partition.clone()),
+                None => error,
+            });
         }
         tokio::time::sleep(ASK_AGAIN).await;
     }

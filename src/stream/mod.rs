@@ -52,7 +52,7 @@ pub use create_rdd::create_rdd;
 pub use direct_stream::DirectStream;
 pub use job::context_of;
 pub(crate) use job::in_time;
-pub use latest::{LatestLookup, LatestOffsets};
+pub use latest::{LatestLookup, LatestOffsets, log_ends};
 pub(crate) use life::Resting;
 pub use life::{StreamingContextState, Termination};
 pub use reset::{PlannedReset, TopicScope, plan_reset};

@@ -3,7 +3,7 @@ use std::{fs, path::Path, process::Stdio};
 use super::{directstream, run};
 
 /// Every command there is, and whether it is one that runs, not one that only holds others.
-const COMMANDS: [(&[&str], bool); 21] = [
+const COMMANDS: [(&[&str], bool); 24] = [
     (&[], false),
     (&["demo"], true),
     (&["run"], true),
@@ -20,11 +20,14 @@ const COMMANDS: [(&[&str], bool); 21] = [
     (&["dead-letters", "show"], true),
     (&["dead-letters", "replay"], true),
     (&["dead-letters", "discard"], true),
+    (&["peek"], true),
     (&["migrate"], false),
     (&["migrate", "up"], true),
     (&["migrate", "down"], true),
     (&["migrate", "status"], true),
     (&["check-config"], true),
+    (&["completions"], true),
+    (&["man"], true),
 ];
 
 fn help_of(command: &[&str]) -> String {

@@ -10,9 +10,12 @@ mod lag;
 mod life;
 mod looks;
 mod offsets;
+mod peek;
 mod pooler;
 mod refused;
 mod rivals;
+mod service;
+mod tried_wrong;
 mod verify;
 mod world;
 
