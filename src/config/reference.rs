@@ -172,7 +172,7 @@ keys! {
     "", "\"sqlite:orders.db\"";
     "store.url_file", "string: path", Unset,
     "A file that holds the URL, instead of `store.url`.",
-    "Nobody but the job should be able to read it.",
+    "Nobody but the job should be able to read it. It is read again for each connection: a password that is changed there needs no restart.",
     "", "\"URL_FILE\"";
     "store.migrate", "`auto`, `off`", Is("auto"),
     "Whether the program's own tables are made and changed at start.",

@@ -1,6 +1,6 @@
 //! Values that must not be seen: what holds a password can be passed on, never printed.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, path::PathBuf, str::FromStr};
 
 use crate::error::Error;
 
@@ -46,6 +46,8 @@ pub enum StoreKind {
 pub struct StoreUrl {
     url: Secret,
     kind: StoreKind,
+    /// Where it was read, and is read again for each connection.
+    file: Option<PathBuf>,
 }
 
 impl StoreUrl {
@@ -85,7 +87,7 @@ impl StoreUrl {
         if url.contains(char::is_control) {
             return Err("the url holds a control character".to_owned());
         }
-        Ok(Self { url: Secret::new(url), kind })
+        Ok(Self { url: Secret::new(url), kind, file: None })
     }
 
     /// Which database it means.
@@ -98,6 +100,35 @@ impl StoreUrl {
     #[must_use]
     pub fn expose(&self) -> &str {
         self.url.expose()
+    }
+
+    /// The same, known to come from this file.
+    pub(super) fn kept_in(self, file: impl Into<PathBuf>) -> Self {
+        Self { file: Some(file.into()), ..self }
+    }
+
+    /// The URL as it is now: that of a file is read again, so that a password which was changed there is taken at the next
+    /// connection. Its host and database stay what they were at the start.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) while the file cannot be read or holds no URL, as between two steps
+    /// of whoever changes it; [`ErrorKind::Config`](crate::ErrorKind::Config) if it names another database.
+    pub fn read_again(&self) -> Result<Self, Error> {
+        let Some(file) = &self.file else { return Ok(self.clone()) };
+        let unreadable = |why: String| {
+            Error::unavailable(format!("cannot read the store's url again file={}: {why}", file.display()))
+        };
+        let text = super::store::url_in(file).map_err(unreadable)?;
+        let url = Self::parse(text.trim()).map_err(unreadable)?.kept_in(file);
+        let place =
+            |url: &Self| postgres_parts(url.expose()).map(|parts| (parts.host.to_owned(), parts.database.to_owned()));
+        if url.kind != self.kind || place(&url) != place(self) {
+            return Err(Error::config(format!(
+                "the file names another database than at the start: start the job anew file={} url={self}",
+                file.display()
+            )));
+        }
+        Ok(url)
     }
 
     /// The file of an SQLite URL.

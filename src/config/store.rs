@@ -1,6 +1,6 @@
 //! `[store]`: where results and offsets are kept.
 
-use std::{fs, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use super::{
     StoreKind, StoreUrl,
@@ -45,7 +45,7 @@ fn url(section: &Section<'_>) -> Option<StoreUrl> {
             let url =
                 StoreUrl::parse(text.trim()).map_err(|message| found.fault(format!("in the file: {message}"))).ok()?;
             warn_unverified(&found, &url);
-            Some(url)
+            Some(url.kept_in(path))
         }
         (None, None) => {
             section.missing("url", "missing: give a url, or a url_file with it");
@@ -81,15 +81,22 @@ fn warn_unverified(found: &Found<'_>, url: &StoreUrl) {
 }
 
 fn read_url_file(found: &Found<'_>, path: &str) -> Option<String> {
-    let metadata =
-        fs::metadata(path).map_err(|error| found.fault(format!("cannot read the file: {}", error.kind()))).ok()?;
-    if !metadata.is_file() || metadata.len() > URL_FILE_BYTES_MAX {
-        found.fault("not a file with one url in it");
-        return None;
-    }
+    let text = url_in(Path::new(path)).map_err(|why| found.fault(why)).ok()?;
     #[cfg(unix)]
-    if std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o077 != 0 {
+    if fs::metadata(path)
+        .is_ok_and(|metadata| std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o077 != 0)
+    {
         found.warn("the file with the url can be read by others: chmod 600 it");
     }
-    fs::read_to_string(path).map_err(|error| found.fault(format!("cannot read the file: {}", error.kind()))).ok()
+    Some(text)
+}
+
+/// What stands in a file that holds a URL, or why it does not.
+pub(super) fn url_in(path: &Path) -> Result<String, String> {
+    let unreadable = |error: std::io::Error| format!("cannot read the file: {}", error.kind());
+    let metadata = fs::metadata(path).map_err(unreadable)?;
+    if !metadata.is_file() || metadata.len() > URL_FILE_BYTES_MAX {
+        return Err("not a file with one url in it".to_owned());
+    }
+    fs::read_to_string(path).map_err(unreadable)
 }

@@ -187,6 +187,8 @@ async fn advance(
 #[async_trait]
 impl Store for PostgresStore {
     async fn connect(&mut self) -> Result<Option<Mark>> {
+        // A password may have been changed meanwhile.
+        self.options = options(&self.settings)?;
         let mut session = session::open(&self.options, &self.settings, self.prepared).await?;
         // After a lost connection: what belongs to a session is made again.
         tables::create_stages(&mut session.connection, &self.tables).await.map_err(|error| self.told(error))?;

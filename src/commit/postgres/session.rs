@@ -36,9 +36,10 @@ pub(super) struct Session {
 /// How to connect.
 ///
 /// # Errors
-/// [`ErrorKind::Config`] without any part of the URL that may be secret.
+/// [`ErrorKind::Config`] without any part of the URL that may be secret, and as [`StoreUrl::read_again`](crate::config::StoreUrl::read_again).
 pub(in crate::commit) fn options(settings: &StoreSettings) -> Result<PgConnectOptions> {
-    let options = PgConnectOptions::from_str(settings.url.expose()).map_err(|error| {
+    let url = settings.url.read_again()?;
+    let options = PgConnectOptions::from_str(url.expose()).map_err(|error| {
         Error::config(format!("the store's url cannot be read url={}", settings.url)).caused_by(error)
     })?;
     // Seen in `pg_stat_activity`; the server cuts it at 63 bytes. The client's other parameter is the server's own default by

@@ -1,6 +1,7 @@
 //! What must not be seen.
 
 use super::*;
+use crate::error::ErrorKind;
 
 #[test]
 fn a_url_is_named_by_its_scheme_alone() {
@@ -106,6 +107,19 @@ fn the_url_can_stand_in_a_file_of_its_own() {
     let shown = effective(&job).into_iter().find(|value| value.path == "store.url_file").unwrap();
     assert_eq!(shown.value.as_deref(), Some("postgres://app@localhost/app"));
     assert_eq!(shown.origin.to_string(), "job.toml:6");
+    // For each connection it is read again: the password may be another one, the database not.
+    std::fs::write(&path, "postgres://app:changed@localhost/app").unwrap();
+    assert_eq!(job.store.url.read_again().unwrap().expose(), "postgres://app:changed@localhost/app");
+    for (text, kind) in [
+        ("postgres://app:canary@elsewhere/app", ErrorKind::Config),
+        ("postgres://app:canary@localhost/other", ErrorKind::Config),
+        ("sqlite:canary.db", ErrorKind::Config),
+        ("canary", ErrorKind::Unavailable),
+    ] {
+        std::fs::write(&path, text).unwrap();
+        let error = job.store.url.read_again().unwrap_err();
+        assert!(error.kind() == kind && !error.chain().contains("canary"), "{text}: {}", error.chain());
+    }
     std::fs::write(&path, "canary").unwrap();
     let found = faults(&text);
     assert!(found.len() == 1 && !found[0].contains("canary"), "{found:?}");

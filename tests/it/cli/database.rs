@@ -42,6 +42,45 @@ async fn ends_whole(world: &World, running: Process, total: i64) {
     assert_eq!(world.json(&["verify", "job.toml"])["found"], 0);
 }
 
+/// A role of its own, whose password is `app`.
+async fn role_on(owner: &Database) -> String {
+    let role = crate::support::unique("role").replace('-', "_");
+    owner.execute(format!("CREATE ROLE {role} LOGIN PASSWORD 'app'")).await;
+    owner
+        .execute(format!(
+            "DO $$ BEGIN EXECUTE format('GRANT ALL ON DATABASE %I TO {role}', current_database()); END $$"
+        ))
+        .await;
+    owner.execute(format!("GRANT ALL ON SCHEMA public TO {role}")).await;
+    role
+}
+
+#[tokio::test]
+async fn a_password_that_is_changed_in_its_file_is_taken_at_the_next_connection() {
+    let owner = fresh_database().await;
+    let role = role_on(&owner).await;
+    let world = filled(owner.clone()).await;
+    let (job, file) = (world.folder.path().join("job.toml"), world.folder.path().join("url"));
+    let write = |password: &str| {
+        let url = owner.url().replace("postgres:postgres@", &format!("{role}:{password}@"));
+        std::fs::write(&file, url).unwrap();
+    };
+    write("app");
+    let text = std::fs::read_to_string(&job).unwrap();
+    std::fs::write(&job, text.replace(&format!("url = \"{}\"", owner.url()), "url_file = \"url\"")).unwrap();
+    let running = world.start(&SLOWLY);
+    in_the_middle(&world).await;
+    owner.execute(format!("ALTER ROLE {role} PASSWORD 'changed'")).await;
+    owner.execute(format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{role}'")).await;
+    more_work(&world).await;
+    tells(&running, "28P01").await;
+    // Between two steps of whoever changes it.
+    std::fs::remove_file(&file).unwrap();
+    tells(&running, "cannot read the store's url again").await;
+    write("changed");
+    ends_whole(&world, running, TOTAL + i64::from(MORE)).await;
+}
+
 #[tokio::test]
 async fn a_database_that_is_killed_five_times_is_gone_on_with() {
     let server = Server::start(postgres()).await;
@@ -59,14 +98,7 @@ async fn a_database_that_is_killed_five_times_is_gone_on_with() {
 #[tokio::test]
 async fn a_database_that_takes_no_more_connections_is_waited_for() {
     let owner = fresh_database().await;
-    let role = crate::support::unique("role").replace('-', "_");
-    owner.execute(format!("CREATE ROLE {role} LOGIN PASSWORD 'app'")).await;
-    owner
-        .execute(format!(
-            "DO $$ BEGIN EXECUTE format('GRANT ALL ON DATABASE %I TO {role}', current_database()); END $$"
-        ))
-        .await;
-    owner.execute(format!("GRANT ALL ON SCHEMA public TO {role}")).await;
+    let role = role_on(&owner).await;
     let world = filled(owner.clone()).await;
     let url = format!("store.url={}", owner.url().replace("postgres:postgres@", &format!("{role}:app@")));
     let running = world.start(&[&SLOWLY[..], &["--set", &url]].concat());
