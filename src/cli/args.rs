@@ -1,11 +1,13 @@
 //! The arguments of every command. Raw values only: they become settings elsewhere.
 
+mod health;
 mod offsets;
 
 use std::{ffi::OsStr, path::PathBuf, sync::LazyLock};
 
 use clap::{Arg, Args, Parser, Subcommand, ValueEnum, builder::TypedValueParser, error::ErrorKind};
 
+pub use health::HealthArgs;
 pub use offsets::{
     OffsetsChangeArgs, OffsetsCommand, OffsetsExportArgs, OffsetsResetArgs, OffsetsSetArgs, OffsetsShowArgs, Scenario,
 };
@@ -62,6 +64,11 @@ pub enum Command {
     #[command(after_help = "Examples:\n  directstream run orders.toml\n  \
         directstream run orders.toml --until-latest --set stream.batch_interval=1s")]
     Run(RunArgs),
+
+    /// Ask a running job whether it is alive and makes progress: 0 if so, else 3. For containers and supervisors.
+    #[command(after_help = "Examples:\n  directstream health orders.toml\n  \
+        directstream health --address 127.0.0.1:9464 --ready")]
+    Health(HealthArgs),
 
     /// Look at the committed offsets of a job, or move them.
     Offsets {

@@ -9,6 +9,7 @@ mod check_config;
 mod console;
 mod dead_letters;
 mod demo;
+mod health;
 mod job;
 mod lag;
 mod manual;
@@ -118,6 +119,7 @@ async fn dispatch(command: Command, console: &Console) -> Result<CommandEnd> {
         Command::Offsets { command: OffsetsCommand::Reset(args) } => offsets::reset(args, console).await,
         Command::Offsets { command: OffsetsCommand::Set(args) } => offsets::set(args, console).await,
         Command::Offsets { command: OffsetsCommand::Export(args) } => offsets::export(args, console).await,
+        Command::Health(args) => health::health(args, console).await,
         Command::Lag(args) => lag::lag(args, console).await,
         Command::Batches(args) => batches::batches(args, console).await,
         Command::Verify(args) => verify::verify(args, console).await,

@@ -6,6 +6,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     checkpoint::CheckpointStore,
+    counts::StoreCounts,
     kafka::KafkaStore,
     outbox::{self, Outbox, OutboxState, RelayTask},
     postgres::PostgresStore,
@@ -46,6 +47,7 @@ pub struct Committer {
     requests: mpsc::Sender<Request>,
     health: watch::Receiver<StoreHealth>,
     stopping: Arc<watch::Sender<bool>>,
+    counts: StoreCounts,
     outbox: Option<Arc<Outbox>>,
 }
 
@@ -75,10 +77,11 @@ impl Committer {
             StoreKind::Kafka => Box::new(KafkaStore::new(&settings, Arc::clone(&clock))?),
         };
         let shell = Shell::new(&settings, store, Arc::clone(&clock), health.clone(), stop_asked);
+        let counts = shell.counts.clone();
         let (started, answer) = oneshot::channel();
         tokio::spawn(run(shell, inbox, started));
         let recovered = answer.await.map_err(|_| gone())??;
-        let mut committer = Self { requests, health: watched, stopping: Arc::new(stopping), outbox: None };
+        let mut committer = Self { requests, health: watched, stopping: Arc::new(stopping), counts, outbox: None };
         if let Some(output) = &settings.outbox {
             let (outbox, relay) = outbox::start(&settings, output, clock, health).await?;
             committer.outbox = Some(Arc::clone(&outbox));
@@ -93,6 +96,12 @@ impl Committer {
     #[must_use]
     pub fn health(&self) -> watch::Receiver<StoreHealth> {
         self.health.clone()
+    }
+
+    /// What happened to the store since the start; goes on counting.
+    #[must_use]
+    pub fn counts(&self) -> StoreCounts {
+        self.counts.clone()
     }
 
     /// Writes the first positions of an application, all in one transaction under the owner's lock. Doing it twice is doing

@@ -17,6 +17,7 @@
 //! * `outbox`: records for Kafka out of a database;
 //! * `state`: the stored state of state operators, for a start;
 //! * `comparison`: the output tables beside what the records make of them;
+//! * `counts`: how often the store failed and was connected to again;
 //! * `waiting`: work that waits, on a thread that may;
 //! * `settings`: what goes in and comes out; `identity`, `outputs`, `ledger`: what the stores check and write alike;
 //! * `owner_file`: how an owner is known to be alive where the store is a file or a folder.
@@ -24,6 +25,7 @@
 mod checkpoint;
 mod committer;
 mod comparison;
+mod counts;
 mod identity;
 mod inspect;
 mod isolate;
@@ -51,6 +53,7 @@ mod waiting;
 
 pub use committer::Committer;
 pub use comparison::{Comparison, RowDamage, RowDifference};
+pub use counts::StoreCounts;
 pub use inspect::{ApplicationInfo, Inspector, LedgerBatch, LedgerLoss, LedgerRange};
 pub use kept_letters::{LedgerLetter, LetterContent, LetterFate};
 pub use letters::{LetterInfo, LetterRows, LetterSelection, Letters, Replayed, StoredLetter};

@@ -6,6 +6,7 @@ use tokio::sync::watch;
 
 use super::{
     committer::work_of,
+    counts::StoreCounts,
     protocol::{self, Command, End, Event, Grounds, Report, Rules, State, Term, Work},
     settings::{Commit, CommitOutcome, Recovered, StoreHealth, StoreSettings, StoredPosition},
     store::{Blockable, Kept, Store},
@@ -51,6 +52,8 @@ pub(super) struct Shell {
     work_cause: Option<Error>,
     /// Whether the transaction at hand got as far as COMMIT, and that failed.
     commit_failed: bool,
+    /// What happened to the store so far.
+    pub(super) counts: StoreCounts,
     /// Whether the owner before us ended without giving the application up.
     taken_from_the_dead: bool,
 }
@@ -82,6 +85,7 @@ impl Shell {
             cause: None,
             work_cause: None,
             commit_failed: false,
+            counts: StoreCounts::default(),
             taken_from_the_dead: false,
         }
     }
@@ -217,12 +221,18 @@ impl Shell {
                 | Command::Commit
         );
         match self.perform_under_fire(command).await {
-            Ok(event) => event,
+            Ok(event) => {
+                if command == Command::Connect {
+                    self.counts.connected();
+                }
+                event
+            }
             Err(error) => {
                 if command == Command::Commit && failpoint::mutant("unknown_is_done") {
                     return Event::Committed;
                 }
                 let kind = error.kind();
+                self.counts.failed();
                 tracing::warn!(application = self.application, error = error.chain(), ?command, "the store failed");
                 if error.kind() == ErrorKind::Unavailable {
                     self.health.send_replace(StoreHealth::Unavailable(error.chain()));

@@ -291,6 +291,31 @@ pub struct ReportConfig {
     pub consumer_group: Option<ConsumerGroupMirror>,
     /// A copy of the committed offsets for tools that read ZooKeeper.
     pub zookeeper: Option<ZookeeperMirror>,
+    /// Other exporters' names under which the metrics are told as well.
+    pub compatible_names: BTreeSet<CompatibleNames>,
+}
+
+/// An exporter of consumer groups whose names dashboards know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CompatibleNames {
+    /// kafka_exporter: `kafka_consumergroup_lag` and others.
+    KafkaExporter,
+    /// kafka-lag-exporter: `kafka_consumergroup_group_lag` and others.
+    KafkaLagExporter,
+}
+
+impl CompatibleNames {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::KafkaExporter, Self::KafkaLagExporter];
+
+    /// The exporter's own name, which is the file's word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::KafkaExporter => "kafka_exporter",
+            Self::KafkaLagExporter => "kafka-lag-exporter",
+        }
+    }
 }
 
 impl Default for ReportConfig {
@@ -299,6 +324,7 @@ impl Default for ReportConfig {
             listen: Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), LISTEN_PORT_DEFAULT)),
             consumer_group: None,
             zookeeper: None,
+            compatible_names: BTreeSet::new(),
         }
     }
 }

@@ -49,7 +49,7 @@ mod values;
 pub use effective::{EffectiveValue, effective};
 pub use finding::{Faults, Finding, Origin, Origins};
 pub use job::{
-    BATCH_DEADLINE_DEFAULT, BATCH_INTERVAL_DEFAULT, BackpressureConfig, ConsumerGroupMirror,
+    BATCH_DEADLINE_DEFAULT, BATCH_INTERVAL_DEFAULT, BackpressureConfig, CompatibleNames, ConsumerGroupMirror,
     FAILURES_VALIDITY_INTERVAL_DEFAULT, InputConfig, InputFormat, IsolationLevel, Job, KafkaConfig,
     LEDGER_RETENTION_DEFAULT, LISTEN_PORT_DEFAULT, MAX_FAILURES_DEFAULT, MEMORY_MAX_DEFAULT,
     MIN_RATE_PER_PARTITION_DEFAULT, Migrate, OnDataLoss, OnError, ReportConfig, START_TIMEOUT_DEFAULT, StartPolicy,

@@ -228,6 +228,10 @@ keys! {
     "Where `/metrics`, `/healthz` and `/readyz` are served.",
     "An address other than the loopback one lets other machines read them.",
     "spark.ui.port", "\"127.0.0.1:9465\"";
+    "report.compatible_names", "list of `kafka_exporter`, `kafka-lag-exporter`", Unset,
+    "Tells the metrics under the names of these exporters as well, for dashboards and alerts that exist already: `docs/metrics.md` lists them.",
+    "Leave it out where such an exporter watches the same consumer group: sums would count it twice.",
+    "", "[\"kafka_exporter\", \"kafka-lag-exporter\"]";
     "report.consumer_group", "table", Unset,
     "Copies the committed offsets into a Kafka consumer group. Not supported yet: refused.",
     "",

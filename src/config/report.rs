@@ -1,10 +1,10 @@
 //! `[report]`: what is told about the run.
 
-use std::net::SocketAddr;
+use std::{collections::BTreeSet, net::SocketAddr};
 
 use super::{
-    job::{ConsumerGroupMirror, ReportConfig, ZookeeperMirror},
-    read::Section,
+    job::{CompatibleNames, ConsumerGroupMirror, ReportConfig, ZookeeperMirror},
+    read::{Found, Section},
 };
 
 pub(super) fn read(section: &Section<'_>) -> Option<ReportConfig> {
@@ -32,7 +32,20 @@ pub(super) fn read(section: &Section<'_>) -> Option<ReportConfig> {
     } else {
         None
     };
-    Some(ReportConfig { listen: listen?, consumer_group: consumer_group.flatten(), zookeeper: zookeeper.flatten() })
+    let compatible_names = compatible_names(section);
+    Some(ReportConfig {
+        listen: listen?,
+        consumer_group: consumer_group.flatten(),
+        zookeeper: zookeeper.flatten(),
+        compatible_names: compatible_names?,
+    })
+}
+
+fn compatible_names(section: &Section<'_>) -> Option<BTreeSet<CompatibleNames>> {
+    let Some(found) = section.find("compatible_names") else { return Some(BTreeSet::new()) };
+    let words = CompatibleNames::ALL.map(|names| (names.as_str(), names));
+    let names: Vec<_> = found.texts()?.into_iter().map(|(_, item): (String, Found<'_>)| item.one_of(&words)).collect();
+    names.into_iter().collect()
 }
 
 fn listen(text: &str) -> Result<Option<SocketAddr>, String> {

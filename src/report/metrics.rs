@@ -8,7 +8,7 @@ use std::fmt::{self, Write};
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
-use super::text::push_label_value;
+use super::{compatible::compatible_reference, text::push_label_value};
 use crate::{
     error::ErrorKind,
     types::{DeadLetterStage, LostRangeReason},
@@ -70,7 +70,9 @@ metrics! {
     INFO = Gauge "info" in "1" by ["application", "version", "librdkafka"], "What runs; always 1.";
     START_TIME = Gauge "start_time_seconds" in "seconds since 1970" by [], "When the process started.";
     STATUS = Gauge "status" in "0 or 1" by ["status"], "1 for the status the process is in, 0 for the others.";
-    EPOCH = Gauge "epoch" in "1" by [], "The ownership term under which this process commits; 0 before it owns the application.";
+    OWNER = Gauge "owner" in "0 or 1" by [], "1 while this process owns the application, 0 before, on standby and after.";
+    EPOCH = Gauge "epoch" in "1" by [], "The ownership term under which this process commits; 0 before it owns the application. Each take-over and each settled commit raises it.";
+    FENCED = Counter "fenced_total" in "times" by [], "How often the stream ended because another process owns the application, a refused start included. A process that ends with its stream is gone before it can be scraped: there the epoch tells.";
 
     BATCHES = Counter "batches_total" in "batches" by ["status"], "Batches that ended: completed (committed), failed, or dropped (to be planned again).";
     RECORDS = Counter "records_total" in "records" by [], "Records of committed batches.";
@@ -96,6 +98,11 @@ metrics! {
     COMMITS_SETTLED = Counter "commits_settled_total" in "commits" by ["outcome"], "Commits whose answer was lost, by what the store then said: committed or rolled_back.";
     ERRORS = Counter "errors_total" in "errors" by ["kind"], "Errors met, retried ones included.";
 
+    STORE_UP = Gauge "store_up" in "0 or 1" by [], "1 while the store answers, 0 while it does not; absent before it was asked.";
+    STORE_RECONNECTS = Counter "store_reconnects_total" in "connections" by [], "Connections to the store after the first one.";
+    STORE_ERRORS = Counter "store_errors_total" in "errors" by [], "Steps of the store that failed, retried ones included: refused or lost connections, statements that were refused.";
+    KAFKA_SILENT = Gauge "kafka_silent_seconds" in "seconds" by [], "How long Kafka has told nothing usable about a partition or topic of the job, the longest of all; 0 while it does.";
+
     OUTBOX_WAITING = Gauge "outbox_waiting_records" in "records" by [], "Records that wait in the outbox to be sent to Kafka.";
     OUTBOX_SENT = Counter "outbox_sent_records_total" in "records" by [], "Records of the outbox that Kafka has acknowledged.";
     OUTBOX_ERRORS = Counter "outbox_errors_total" in "errors" by [], "Failures of sending the outbox, retried ones included.";
@@ -107,12 +114,17 @@ metrics! {
 
     PARTITIONS = Gauge "partitions" in "partitions" by [], "Partitions of all topics of the job.";
     LAG = Gauge "lag_records" in "offsets" by [], "Latest minus committed offset, summed over all partitions where both are known.";
+    LAG_SECONDS = Gauge "lag_seconds" in "seconds" by [], "How old the oldest record is that is not committed, of all partitions; 0 if none waits.";
     TOPIC_PARTITIONS = Gauge "topic_partitions" in "partitions" by ["topic"], "Partitions of the topic.";
     TOPIC_LAG = Gauge "topic_lag_records" in "offsets" by ["topic"], "Latest minus committed offset, summed over the topic's partitions.";
+    TOPIC_LAG_SECONDS = Gauge "topic_lag_seconds" in "seconds" by ["topic"], "How old the oldest record of the topic is that is not committed; 0 if none waits.";
+    TOPIC_TIME_TO_LOSS = Gauge "topic_time_to_retention_loss_seconds" in "seconds" by ["topic"], "The shortest such time of the topic's partitions.";
     PARTITION_COMMITTED = Gauge "partition_committed_offset" in "offset" by ["topic", "partition"], "The committed offset: the next one to read.";
     PARTITION_LATEST = Gauge "partition_latest_offset" in "offset" by ["topic", "partition"], "The offset after the last readable record, as Kafka last said.";
     PARTITION_EARLIEST = Gauge "partition_earliest_offset" in "offset" by ["topic", "partition"], "The first offset that Kafka still has, as it last said.";
     PARTITION_LAG = Gauge "partition_lag_records" in "offsets" by ["topic", "partition"], "Latest minus committed offset.";
+    PARTITION_LAG_SECONDS = Gauge "partition_lag_seconds" in "seconds" by ["topic", "partition"], "How old the oldest record is that is not committed: how long ago the committed offset was the latest one, exact to a batch interval; 0 if none waits.";
+    PARTITION_TIME_TO_LOSS = Gauge "partition_time_to_retention_loss_seconds" in "seconds" by ["topic", "partition"], "When the earliest offset reaches the committed one, at the speed of its last moves and if nothing is committed meanwhile; absent while no record waits, and until it was seen to move twice.";
 
     LISTENER_EVENTS_DROPPED = Counter "listener_events_dropped_total" in "events" by [], "Events that a listener lost because it was too slow.";
     LISTENER_PANICS = Counter "listener_panics_total" in "panics" by [], "Panics of listeners.";
@@ -155,6 +167,11 @@ pub(super) struct Instruments {
     pub(super) lost_ranges: Vec<Counter>,
     pub(super) lost_offsets: Vec<Counter>,
     pub(super) commits_settled: Vec<Counter>,
+    pub(super) fenced: Counter,
+    pub(super) store_reconnects: Counter,
+    pub(super) store_errors: Counter,
+    pub(super) kafka_silent: Gauge,
+    pub(super) owner: Gauge,
     pub(super) errors: Vec<Counter>,
     pub(super) listener_events_dropped: Counter,
     pub(super) listener_panics: Counter,
@@ -197,6 +214,11 @@ impl Instruments {
             lost_ranges: register.counters(&LOST_RANGES, &LOST_RANGE_REASONS),
             lost_offsets: register.counters(&LOST_OFFSETS, &LOST_RANGE_REASONS),
             commits_settled: register.counters(&COMMITS_SETTLED, &SETTLED_OUTCOMES),
+            fenced: register.counter(&FENCED),
+            store_reconnects: register.counter(&STORE_RECONNECTS),
+            store_errors: register.counter(&STORE_ERRORS),
+            kafka_silent: register.gauge(&KAFKA_SILENT),
+            owner: register.gauge(&OWNER),
             errors: register.counters(&ERRORS, &ERROR_KINDS.map(kind_label)),
             listener_events_dropped: register.counter(&LISTENER_EVENTS_DROPPED),
             listener_panics: register.counter(&LISTENER_PANICS),
@@ -357,7 +379,7 @@ pub fn metrics_reference() -> String {
             metric.help
         );
     }
-    let _ = write!(page, "\n{}", REFERENCE_NOTES);
+    let _ = write!(page, "\n{REFERENCE_NOTES}\n{}", compatible_reference());
     page
 }
 
@@ -365,7 +387,13 @@ const REFERENCE_NOTES: &str = "\
 - Counters count what was committed, and start at 0 with the process: the ledger (`directstream batches`) is the record
   that outlives it.
 - Series of a partition that no longer exists disappear with the next batch.
-- Above 2,000 partitions the `directstream_partition_*` series are left out and the sums per topic stay; above 2,000
-  topics these are left out too.
+- Above 2,000 partitions the `directstream_partition_*` series and all ages are left out and the sums per topic stay; above
+  2,000 topics these are left out too.
+- Lag in seconds comes from the offsets that are asked for each batch anyway: of each partition up to 64 answers are kept,
+  and the time between two of them is shared out evenly. Where the record lies far back, answers are thinned out, and its age
+  is exact to a twentieth. Of what lies there at a start it is taken that nothing had been waiting at the last batch of the
+  process before: an age may be too high by the silence that followed. Without such a batch it counts from the first answer,
+  and may be too low.
+- Time to retention loss is a warning, no promise: retention goes by whole segments, every few minutes.
 - Histograms use the same bounds, from 5 ms to 10 minutes.
 ";

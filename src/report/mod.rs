@@ -15,6 +15,7 @@
 
 mod build;
 mod bus;
+mod compatible;
 mod health;
 mod listener;
 mod log;
@@ -24,10 +25,12 @@ mod progress;
 mod rate_limit;
 mod reporter;
 mod server;
+mod servers;
 mod terminal;
 #[cfg(test)]
 mod tests;
 mod text;
+mod trail;
 
 pub use build::{VERSION, librdkafka_version};
 pub use bus::ListenerBus;

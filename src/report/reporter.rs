@@ -9,13 +9,16 @@ use std::{
 use super::{
     build::{VERSION, librdkafka_version},
     bus::ListenerBus,
+    compatible::Compatible,
     health::{Health, HealthAnswer, Status},
     listener::{BatchProgress, OutputOperationInfo, StreamStopped, StreamingEvent, StreamingStarted},
     metrics::{
-        DEAD_LETTER_STAGES, ERROR_KINDS, Family, INFO, Instruments, LOST_RANGE_REASONS, RATE_LIMIT, STATUS, kind_label,
+        DEAD_LETTER_STAGES, ERROR_KINDS, Family, INFO, Instruments, LOST_RANGE_REASONS, RATE_LIMIT, STATUS, STORE_UP,
+        kind_label,
     },
     partitions::{PartitionPosition, Positions},
     rate_limit::RateLimit,
+    servers::monotonic_ms,
 };
 use crate::{
     clock::Clock,
@@ -136,21 +139,24 @@ pub struct Totals {
 /// none is made per record. Cheap to clone; all clones are one reporter.
 #[derive(Clone)]
 pub struct Reporter {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
-struct Shared {
+pub(super) struct Shared {
     application: String,
-    clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Clock>,
     listeners: ListenerBus,
-    instruments: Instruments,
+    pub(super) instruments: Instruments,
     state: Mutex<State>,
 }
 
-struct State {
+pub(super) struct State {
     totals: Totals,
     health: Health,
-    positions: Positions,
+    pub(super) positions: Positions,
+    pub(super) compatible: Compatible,
+    owner: bool,
+    pub(super) store_up: Option<bool>,
     rate_limit: Option<f64>,
     waiting: u64,
     running: u64,
@@ -183,6 +189,9 @@ impl Reporter {
             totals: Totals::default(),
             health: Health::starting_at(now),
             positions: Positions::default(),
+            compatible: Compatible::default(),
+            owner: false,
+            store_up: None,
             rate_limit: None,
             waiting: 0,
             running: 0,
@@ -226,7 +235,9 @@ impl Reporter {
     pub fn owned(&self, epoch: u64, batch_seq: u64) {
         self.shared.instruments.epoch.set(float(epoch));
         self.shared.instruments.batch_seq.set(float(batch_seq));
-        self.state().health.batch_seq = batch_seq;
+        let mut state = self.state();
+        state.health.batch_seq = batch_seq;
+        self.own(&mut state, true);
     }
 
     /// The stream plans its first batch.
@@ -245,7 +256,8 @@ impl Reporter {
 
     /// Where all partitions of the job stand, those left out being gone. Told once per plan.
     pub fn positions(&self, positions: Vec<PartitionPosition>) {
-        self.state().positions.replace(positions);
+        let now_ms = monotonic_ms(&*self.shared.clock);
+        self.state().positions.replace(positions, now_ms);
     }
 
     /// A batch was planned and waits for its turn.
@@ -348,7 +360,14 @@ impl Reporter {
     pub fn stopped(&self, failure: Option<&Error>) {
         let status = if failure.is_some() { Status::Failed } else { Status::Stopping };
         self.status(status);
-        self.state().health.failure = failure.map(Error::kind);
+        {
+            let mut state = self.state();
+            state.health.failure = failure.map(Error::kind);
+            self.own(&mut state, false);
+        }
+        if failure.is_some_and(|error| error.kind() == ErrorKind::Fenced) {
+            self.shared.instruments.fenced.increment(1);
+        }
         let failure: Option<(ErrorKind, String)> = failure.map(|error| (error.kind(), error.chain()));
         let stopped = StreamStopped { time_ms: self.shared.clock.now_ms(), failure };
         self.post(&StreamingEvent::Stopped(Arc::new(stopped)));
@@ -400,10 +419,22 @@ impl Reporter {
                 family.add(&[], limit);
                 blocks.push(family.into_text());
             }
-            blocks.extend(state.positions.render());
+            if let Some(up) = state.store_up {
+                let mut family = Family::new(&STORE_UP);
+                family.add(&[], u8::from(up));
+                blocks.push(family.into_text());
+            }
+            let now_ms = monotonic_ms(&*self.shared.clock);
+            blocks.extend(state.positions.render(now_ms));
+            blocks.extend(state.compatible.render(&state.positions, state.owner, now_ms));
         }
         blocks.extend(instruments.render());
         blocks.concat()
+    }
+
+    fn own(&self, state: &mut State, owner: bool) {
+        state.owner = owner;
+        self.shared.instruments.owner.set(f64::from(u8::from(owner)));
     }
 
     fn count_in_hand(&self, change: impl FnOnce(&mut State)) {
@@ -481,7 +512,7 @@ impl Reporter {
         self.shared.listeners.post(event);
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -505,7 +536,7 @@ fn float(count: u64) -> f64 {
     float
 }
 
-fn seconds_of_ms(ms: i64) -> f64 {
+pub(super) fn seconds_of_ms(ms: i64) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 are far below 2^53")]
     let float = ms as f64;
     float / 1000.0

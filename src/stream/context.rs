@@ -18,7 +18,7 @@ use super::{
 use crate::{
     clock::{Clock, SystemClock},
     commit::{Committer, Ownership},
-    config::{BackpressureConfig, ReportConfig, StoreConfig, StoreUrl, StreamConfig},
+    config::{BackpressureConfig, CompatibleNames, ReportConfig, StoreConfig, StoreUrl, StreamConfig},
     error::{Error, Result, Stage},
     failpoint,
     report::{ListenerBus, Reporter, Status, StreamingListener, serve},
@@ -99,6 +99,20 @@ impl StreamingContextBuilder {
     #[must_use]
     pub fn report_config(mut self, report: ReportConfig) -> Self {
         self.report = report;
+        self
+    }
+
+    /// Tells the metrics under other exporters' names as well, for dashboards and alerts that exist already. Default: none.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use directstream::{config::CompatibleNames, stream::StreamingContext};
+    ///
+    /// StreamingContext::builder("orders", Duration::from_secs(1)).compatible_names([CompatibleNames::KafkaExporter]);
+    /// ```
+    #[must_use]
+    pub fn compatible_names(mut self, names: impl IntoIterator<Item = CompatibleNames>) -> Self {
+        self.report.compatible_names = names.into_iter().collect();
         self
     }
 
@@ -204,6 +218,8 @@ impl StreamingContextBuilder {
         let store = self.store.ok_or_else(|| Error::config("a streaming context needs a store: give its url"))?;
         let listeners = ListenerBus::new();
         let reporter = Reporter::with_listeners(&self.application, Arc::clone(&self.clock), listeners);
+        let group = self.report.consumer_group.as_ref().map_or(&self.application, |mirror| &mirror.group);
+        reporter.compatible_names(self.report.compatible_names.iter().copied(), group);
         let (stop, _) = watch::channel(false);
         let graph = Graph::with_interval(self.stream.batch_interval);
         Ok(StreamingContext {

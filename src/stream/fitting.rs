@@ -5,7 +5,7 @@ use super::{
     source::{SourceSpec, kafka_properties},
 };
 use crate::{
-    commit::Committer,
+    commit::{Committer, StoreHealth},
     config::{KafkaConfig, StoreKind},
     error::{Error, Result},
     kafka::KafkaProperties,
@@ -89,6 +89,20 @@ pub(super) fn report_outbox(committer: &Committer, reporter: Reporter) {
             let state = *told.borrow_and_update();
             reporter.outbox(state.waiting, state.sent, state.errors);
             if told.changed().await.is_err() {
+                return;
+            }
+        }
+    });
+}
+
+/// Tells the reporter how the store is doing, for as long as there is one.
+pub(super) fn report_store(committer: &Committer, reporter: Reporter) {
+    let (mut health, counts) = (committer.health(), committer.counts());
+    tokio::spawn(async move {
+        loop {
+            let up = !matches!(*health.borrow_and_update(), StoreHealth::Unavailable(_) | StoreHealth::Ended(..));
+            reporter.store(up, counts.reconnects(), counts.errors());
+            if health.changed().await.is_err() {
                 return;
             }
         }

@@ -1,6 +1,6 @@
 //! What the next batch reads, and what batches before it taught.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use super::{
     driver::{BATCH_SHARE, Driver},
@@ -50,6 +50,7 @@ impl Driver {
         lost_ranges.retain(moves);
         let now = self.clock.monotonic();
         self.silence.note(problems.iter().chain(&plan.problems), now);
+        self.reporter.kafka_silent(self.silence.longest(now).map_or(Duration::ZERO, |(_, lasted)| lasted));
         let silent = self.silence.check(now, self.stream.unavailable_max);
         silent.map_err(|error| self.sources.why_silent(error).at(Stage::Plan))?;
         for planned in plan.ranges.iter().filter(|planned| planned.expected_topic_id == planned.topic_id) {

@@ -14,7 +14,7 @@ use super::{
     context::{Parts, Started},
     driver::Driver,
     failing::FailureBudget,
-    fitting::{cluster_of, outbox_of, refuse_unfit_outputs, report_outbox},
+    fitting::{cluster_of, outbox_of, refuse_unfit_outputs, report_outbox, report_store},
     place::Place,
     queue_stream::{has_a_past, refuse_a_past},
     source::{SourceSettings, SourceSpec},
@@ -50,6 +50,7 @@ pub(super) async fn start(parts: &Parts, stop: watch::Receiver<bool>) -> Result<
     asking.ask_until(|| sources.ask_servers()).await?;
     let timing = Timing::first_start(parts.clock.now_ms(), parts.stream.batch_interval, on_grid(parts));
     let cluster_id = asking.in_time(sources.cluster_id()).await.unwrap_or(Ok(None))?;
+    reporter.cluster(cluster_id.as_deref().unwrap_or_default());
     let settings = store_settings(parts, &timing, cluster_id)?;
     refuse_a_past(parts).await?;
     let (committer, recovered) = own(parts, settings, stop.clone()).await?;
@@ -57,7 +58,11 @@ pub(super) async fn start(parts: &Parts, stop: watch::Receiver<bool>) -> Result<
         return Err(has_a_past(&parts.application, recovered.batch_seq));
     }
     reporter.owned(recovered.epoch, recovered.batch_seq);
+    if let Some(last_batch_time) = recovered.last_batch_time {
+        reporter.resumed(last_batch_time);
+    }
     report_outbox(&committer, reporter.clone());
+    report_store(&committer, reporter);
     let timing = Timing::resumed(recovered.zero_time_ms, parts.stream.batch_interval, on_grid(parts));
     sources.expect_ids(&recovered.positions);
     let begin = Begin { parts, sources: &sources, committer, recovered: &recovered, timing, rate_controller };
@@ -264,8 +269,13 @@ async fn own(
             started = &mut starting => return started,
             _ = beat.tick() => parts.reporter.progress(),
             Ok(()) = told.changed() => {
-                let waiting = *told.borrow_and_update() == StoreHealth::Waiting;
+                let (waiting, up) = {
+                    let health = told.borrow_and_update();
+                    (*health == StoreHealth::Waiting, !matches!(*health, StoreHealth::Unavailable(_)))
+                };
                 parts.reporter.status(if waiting { Status::Standby } else { Status::Starting });
+                // Counted from when the application is owned.
+                parts.reporter.store(up, 0, 0);
             }
             () = asked_to_stop(&mut stop) => return Err(stopped()),
         }

@@ -18,3 +18,4 @@ mod servers;
 mod store;
 mod support;
 mod tidy;
+mod watch;

@@ -164,6 +164,12 @@ fn values_of_the_stream_input_and_report_sections_are_checked() {
         ("report", "listen = \"9464\"", "report.listen: not an address and a port"),
         (
             "report",
+            "compatible_names = [\"kafka_exporter\", \"burrow\"]",
+            "report.compatible_names.1: not one of \"kafka_exporter\", \"kafka-lag-exporter\" word=\"burrow\"",
+        ),
+        ("report", "compatible_names = \"kafka_exporter\"", "expected a list of strings, found a string"),
+        (
+            "report",
             "consumer_group.group = \"g\"",
             "report.consumer_group: the mirror into a consumer group is not supported yet",
         ),

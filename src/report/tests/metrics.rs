@@ -2,17 +2,17 @@
 
 use std::{collections::BTreeSet, path::Path, time::Duration};
 
-use super::{batch, completed, range, reporter};
+use super::{START_MS, batch, completed, range, reporter};
 use crate::{
     error::Error,
     report::{
         BatchCounts, BatchOutcome, CommitSettled, METRICS, MetricKind, PARTITION_SERIES_MAX, PartitionPosition,
         Reporter, Status, metrics_reference,
     },
-    types::{DeadLetterStage, LostRangeReason, Offset, TopicPartition},
+    types::{BatchTime, DeadLetterStage, LostRangeReason, Offset, TopicPartition},
 };
 
-fn position(topic: &str, partition: i32, committed: i64, latest: i64) -> PartitionPosition {
+pub(super) fn position(topic: &str, partition: i32, committed: i64, latest: i64) -> PartitionPosition {
     PartitionPosition {
         topic_partition: TopicPartition::new(topic, partition),
         committed: Offset::new(committed),
@@ -22,7 +22,7 @@ fn position(topic: &str, partition: i32, committed: i64, latest: i64) -> Partiti
 }
 
 /// Compares with a committed file; with `DIRECTSTREAM_BLESS=1` the file is written anew.
-fn compare_with_file(path: &str, text: &str) {
+pub(super) fn compare_with_file(path: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     if std::env::var_os("DIRECTSTREAM_BLESS").is_some() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -34,16 +34,20 @@ fn compare_with_file(path: &str, text: &str) {
 
 /// A reporter that was told everything once.
 fn told_everything() -> Reporter {
-    let (reporter, _) = reporter();
+    let (reporter, clock) = reporter();
+    reporter.resumed(BatchTime::from_ms(START_MS - 5_000));
     reporter.owned(3, 6);
+    reporter.store(true, 1, 2);
+    reporter.kafka_silent(Duration::from_millis(1_500));
     reporter.status(Status::Running);
     reporter.streaming_started(Duration::from_millis(500));
     reporter.plan_completed(Duration::from_millis(4));
-    reporter.positions(vec![
-        position("orders", 1, 5, 30),
-        position("orders", 0, 0, 10),
-        position("a\"b\\c\nd", 0, -1, 7),
-    ]);
+    for earliest in 0..3 {
+        let mut slow = position("orders", 1, 5, 25 + earliest);
+        slow.earliest = Offset::new(earliest);
+        reporter.positions(vec![slow, position("orders", 0, 0, 10), position("a\"b\\c\nd", 0, -1, 7)]);
+        clock.advance(Duration::from_secs(1));
+    }
     let done = batch(7, vec![range("orders", 0, 0, 10), range("orders", 1, 5, 11)]);
     reporter.batch_submitted(&done);
     reporter.batch_started(&done);
@@ -82,8 +86,38 @@ fn the_reference_page_is_up_to_date() {
     compare_with_file("docs/metrics.md", &metrics_reference());
 }
 
+/// The last batch before was 5 s before the start, when at most 5 was the latest offset; 25 was at the start. So 11 is of
+/// 1.5 s after that batch, and 3 s have passed. Retention went by one in the 2 s since its first
+/// move, and has nine to go.
+#[test]
+fn lag_is_told_in_seconds_and_so_is_the_time_that_retention_leaves() {
+    let text = told_everything().render_metrics();
+    for line in [
+        "directstream_partition_lag_seconds{topic=\"orders\",partition=\"0\"} 0\n",
+        "directstream_partition_lag_seconds{topic=\"orders\",partition=\"1\"} 6.5\n",
+        "directstream_topic_lag_seconds{topic=\"orders\"} 6.5\n",
+        "directstream_lag_seconds 6.5\n",
+        "directstream_partition_time_to_retention_loss_seconds{topic=\"orders\",partition=\"1\"} 18\n",
+        "directstream_topic_time_to_retention_loss_seconds{topic=\"orders\"} 18\n",
+    ] {
+        assert!(text.contains(line), "{line}{text}");
+    }
+    // Nothing waits in partition 0, and of the other topic nothing is committed.
+    assert!(!text.contains("time_to_retention_loss_seconds{topic=\"orders\",partition=\"0\"}"));
+    assert!(!text.contains("lag_seconds{topic=\"a"));
+}
+
+#[test]
+fn an_owner_that_was_fenced_owns_no_more() {
+    let reporter = told_everything();
+    assert!(reporter.render_metrics().contains("directstream_owner 1\n"));
+    reporter.stopped(Some(&Error::fenced("another process owns it")));
+    let text = reporter.render_metrics();
+    assert!(text.contains("directstream_owner 0\n") && text.contains("directstream_fenced_total 1\n"), "{text}");
+}
+
 /// Families of a scrape: name to kind, and the series of each.
-fn families(text: &str) -> Vec<(String, String, Vec<String>)> {
+pub(super) fn families(text: &str) -> Vec<(String, String, Vec<String>)> {
     let mut families: Vec<(String, String, Vec<String>)> = Vec::new();
     for line in text.lines() {
         if let Some(family) = line.strip_prefix("# TYPE ") {
@@ -145,11 +179,11 @@ fn a_commit_moves_the_offset_and_the_lag() {
     let text = told_everything().render_metrics();
     for line in [
         "directstream_partition_committed_offset{topic=\"orders\",partition=\"1\"} 11\n",
-        "directstream_partition_latest_offset{topic=\"orders\",partition=\"1\"} 30\n",
-        "directstream_partition_lag_records{topic=\"orders\",partition=\"1\"} 19\n",
+        "directstream_partition_latest_offset{topic=\"orders\",partition=\"1\"} 27\n",
+        "directstream_partition_lag_records{topic=\"orders\",partition=\"1\"} 16\n",
         "directstream_partition_lag_records{topic=\"orders\",partition=\"0\"} 0\n",
-        "directstream_topic_lag_records{topic=\"orders\"} 19\n",
-        "directstream_lag_records 19\n",
+        "directstream_topic_lag_records{topic=\"orders\"} 16\n",
+        "directstream_lag_records 16\n",
         "directstream_partition_latest_offset{topic=\"a\\\"b\\\\c\\nd\",partition=\"0\"} 7\n",
     ] {
         assert!(text.contains(line), "{line}{text}");
@@ -182,6 +216,7 @@ fn too_many_partitions_are_shown_per_topic_only() {
     let text = reporter.render_metrics();
     assert!(!text.contains("topic=\""));
     assert!(text.contains("directstream_lag_records 4002\n") && text.contains("directstream_partitions 2001\n"));
+    assert!(!text.contains("lag_seconds{") && !text.contains("\ndirectstream_lag_seconds "));
 }
 
 #[test]

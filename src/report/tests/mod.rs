@@ -1,6 +1,8 @@
 //! Tests of the report stage. Time is a manual clock's; nothing sleeps except where a thread of its own is the subject.
 
 mod bus;
+mod compatible;
+mod dashboards;
 mod health;
 mod log;
 mod metrics;

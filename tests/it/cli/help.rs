@@ -3,10 +3,11 @@ use std::{fs, path::Path, process::Stdio};
 use super::{directstream, run};
 
 /// Every command there is, and whether it is one that runs, not one that only holds others.
-const COMMANDS: [(&[&str], bool); 24] = [
+const COMMANDS: [(&[&str], bool); 25] = [
     (&[], false),
     (&["demo"], true),
     (&["run"], true),
+    (&["health"], true),
     (&["offsets"], false),
     (&["offsets", "show"], true),
     (&["offsets", "reset"], true),

@@ -4,7 +4,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use testcontainers::{
     CopyToContainer,
-    core::{ContainerPort, Mount, WaitFor},
+    core::{AccessMode, ContainerPort, Mount, WaitFor},
 };
 
 /// A server's image with its settings. Every published port gets a fixed host port (see [`super::Server`]).
@@ -23,7 +23,11 @@ pub(crate) struct Image {
     pub(crate) env_with_ports: BTreeMap<String, String>,
     pub(crate) hostname: Option<String>,
     pub(crate) network: Option<String>,
-    /// File systems in memory, of a few bytes: where, and how many.
+    /// It shares the machine's network, and reaches what listens on loopback there; published ports are its own to open.
+    pub(crate) on_host: bool,
+    /// Nothing can be written but to `small_disks`, and there are no capabilities.
+    pub(crate) read_only: bool,
+    /// File systems in memory, of a few bytes: where, and how many; and files of the machine.
     pub(crate) small_disks: Vec<Mount>,
 }
 
@@ -51,6 +55,8 @@ impl Image {
             env_with_ports: BTreeMap::new(),
             hostname: None,
             network: None,
+            on_host: false,
+            read_only: false,
             small_disks: Vec::new(),
         }
     }
@@ -149,6 +155,32 @@ pub(crate) fn kafka_cluster(network: &str, brokers: u32) -> Vec<Image> {
 pub(crate) fn postgres() -> Image {
     let ready = ("database system is ready to accept connections", false);
     Image::new("TEST_POSTGRES_IMAGE", "postgres:15", &[POSTGRES_PORT], ready).env("POSTGRES_PASSWORD", "postgres")
+}
+
+/// The port of Prometheus's web server.
+pub(crate) const PROMETHEUS_PORT: u16 = 9090;
+
+/// Prometheus on the machine's own network, with these files; it reads `/etc/prometheus/prometheus.yml`. `promtool` is in it.
+pub(crate) fn prometheus(files: &[(&str, &str)]) -> Image {
+    let ready = ("Server is ready to receive web requests", false);
+    let mut image = Image::new("TEST_PROMETHEUS_IMAGE", "prom/prometheus:v2.53.4", &[PROMETHEUS_PORT], ready);
+    image.on_host = true;
+    let image = files.iter().fold(image, |image, (path, content)| image.file(path, *content));
+    image.command(&[
+        "--config.file=/etc/prometheus/prometheus.yml",
+        "--storage.tsdb.path=/prometheus",
+        "--web.listen-address=127.0.0.1:{9090}",
+    ])
+}
+
+/// The image `name` of the program itself, on the machine's own network, as carefully as it is meant to be run: its file
+/// system is read-only, but for `/tmp`. `job` is a file of the machine.
+pub(crate) fn program(name: &str, job: &str) -> Image {
+    let ready = ("to=running", false);
+    let mut image = Image::new("NONE", name, &[], ready);
+    (image.on_host, image.read_only) = (true, true);
+    image.small_disks.push(Mount::bind_mount(job, "/etc/directstream/job.toml").with_access_mode(AccessMode::ReadOnly));
+    image.small_disk("/tmp", 16 << 20)
 }
 
 impl testcontainers::Image for Image {

@@ -15,6 +15,7 @@ pub(crate) struct JobFile {
     stream: String,
     input: String,
     outputs: String,
+    report: String,
 }
 
 impl JobFile {
@@ -29,6 +30,7 @@ impl JobFile {
             stream: "batch_interval = \"50ms\"".to_owned(),
             input: String::new(),
             outputs: String::new(),
+            report: "listen = \"off\"".to_owned(),
         }
     }
 
@@ -56,12 +58,17 @@ impl JobFile {
         Self { outputs: sections.into(), ..self }
     }
 
+    /// The lines of the section `[report]`.
+    pub(crate) fn report(self, lines: impl Into<String>) -> Self {
+        Self { report: lines.into(), ..self }
+    }
+
     /// Writes `job.toml` into a folder; its path.
     pub(crate) fn write(&self, folder: &Path) -> PathBuf {
-        let Self { bootstrap_servers, topic, store, name, kafka, stream, input, outputs } = self;
+        let Self { bootstrap_servers, topic, store, name, kafka, stream, input, outputs, report } = self;
         let text = format!(
             "name = \"{name}\"\n[kafka]\nbootstrap_servers = \"{bootstrap_servers}\"\ntopics = [\"{topic}\"]\n{kafka}\n\
-             [stream]\n{stream}\n[input]\n{input}\n[store]\nurl = \"{store}\"\n[report]\nlisten = \"off\"\n{outputs}"
+             [stream]\n{stream}\n[input]\n{input}\n[store]\nurl = \"{store}\"\n[report]\n{report}\n{outputs}"
         );
         let path = folder.join("job.toml");
         fs::write(&path, text).unwrap();

@@ -11,6 +11,7 @@
 mod console;
 mod cutter;
 mod example;
+mod http;
 mod image;
 mod job_file;
 pub(crate) mod kafka;
@@ -24,12 +25,13 @@ mod wait;
 pub(crate) use console::Seen;
 pub(crate) use cutter::{Cutter, Fault};
 pub(crate) use example::{example_names, example_program, run_example};
-pub(crate) use image::{Image, kafka, postgres};
+pub(crate) use http::query;
+pub(crate) use image::{Image, PROMETHEUS_PORT, kafka, postgres, program, prometheus};
 pub(crate) use job_file::JobFile;
 pub(crate) use kafka::{End, Kafka, Record, record, shared_kafka};
 pub(crate) use postgres::{Database, fresh_database};
 pub(crate) use process::{Process, death, directstream};
-pub(crate) use server::Server;
+pub(crate) use server::{Server, free_port};
 pub(crate) use wait::{wait_for, wait_until, wait_until_stopped};
 
 use std::sync::atomic::{AtomicU32, Ordering};

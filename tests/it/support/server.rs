@@ -61,22 +61,29 @@ impl Server {
 
     async fn start_once(mut image: Image) -> Result<Self> {
         let ports: HashMap<u16, u16> = image.ports.iter().map(|&port| (port, free_port())).collect();
+        let with_ports = |template: String| {
+            ports.iter().fold(template, |v, (inner, outer)| v.replace(&format!("{{{inner}}}"), &outer.to_string()))
+        };
         for (name, template) in std::mem::take(&mut image.env_with_ports) {
-            let value =
-                ports.iter().fold(template, |v, (inner, outer)| v.replace(&format!("{{{inner}}}"), &outer.to_string()));
-            image.env.insert(name, value);
+            image.env.insert(name, with_ports(template));
         }
+        image.command = image.command.into_iter().map(with_ports).collect();
         let bind = |(inner, outer): (&u16, &u16)| {
             // Loopback only: tests must not open a server to the network.
             let binding = PortBinding { host_ip: Some("127.0.0.1".into()), host_port: Some(outer.to_string()) };
             (format!("{inner}/tcp"), Some(vec![binding]))
         };
         let bindings: HashMap<_, _> = ports.iter().map(bind).collect();
-        let (hostname, network) = (image.hostname.clone(), image.network.clone());
+        let (hostname, network, on_host) = (image.hostname.clone(), image.network.clone(), image.on_host);
+        let read_only = image.read_only;
         let mut request =
             image.with_labels(sweep::labels()).with_startup_timeout(READY).with_host_config_modifier(move |host| {
                 host.publish_all_ports = Some(false);
-                host.port_bindings = Some(bindings.clone());
+                if read_only {
+                    host.readonly_rootfs = Some(true);
+                    host.cap_drop = Some(vec!["ALL".to_owned()]);
+                }
+                host.port_bindings = Some(bindings.clone()).filter(|_| !on_host);
             });
         if let Some(network) = network {
             remove_at_exit("network", &network);
@@ -86,7 +93,10 @@ impl Server {
             // On a network of its own a container is found by its name.
             request = request.with_hostname(hostname.clone()).with_container_name(hostname);
         }
-        for (&inner, &outer) in &ports {
+        if on_host {
+            request = request.with_network("host");
+        }
+        for (&inner, &outer) in ports.iter().filter(|_| !on_host) {
             request = request.with_mapped_port(outer, ContainerPort::Tcp(inner));
         }
         let container = request.start().await?;
@@ -217,7 +227,7 @@ where
 
 /// A port of 127.0.0.1 that nobody listens on now, below the range of outgoing connections. Spread by process id, so that
 /// test processes that run side by side seldom meet; a meeting is retried.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     const FIRST: u16 = 20_000;
     const COUNT: u16 = 12_000;
     static NEXT: AtomicU16 = AtomicU16::new(0);

@@ -1,0 +1,295 @@
+//! The dashboard and the alerts against a real Prometheus that scrapes a real job: every query of every panel is asked, and
+//! gives numbers.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use directstream::config::CompatibleNames;
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
+
+use crate::support::{
+    Database, JobFile, Kafka, PROMETHEUS_PORT, Process, Server, free_port, fresh_database, prometheus, query, record,
+    shared_kafka, wait_until,
+};
+
+/// Enough for anything, on a machine that is busy with other tests.
+const LIMIT: Duration = Duration::from_secs(60);
+
+const DASHBOARD: &str = include_str!("../../../docker/grafana/directstream.json");
+const RULES: &str = include_str!("../../../docker/prometheus/directstream.rules.yml");
+const RULE_TESTS: &str = include_str!("../../../docker/prometheus/directstream.rules.test.yml");
+
+const OUTPUT: &str = r#"
+[[output]]
+table = "records"
+create = true
+columns.id = { from = "value:/id", type = "bigint" }
+"#;
+
+/// A job that is watched: with a backlog that lasts, since it may read a hundred records a second of each partition.
+struct Watched {
+    kafka: Kafka,
+    topic: String,
+    /// Another topic of the job, with nothing in it.
+    doomed: String,
+    /// Before and after the backlog was produced: seconds since 1970.
+    produced: [f64; 2],
+    database: Database,
+    instance: String,
+    prometheus: Server,
+    job: Process,
+    _folder: tempfile::TempDir,
+}
+
+impl Watched {
+    async fn start() -> Self {
+        let (kafka, database) = (shared_kafka().await, fresh_database().await);
+        let (topic, doomed) = (kafka.topic(2).await, kafka.topic(1).await);
+        let folder = tempfile::tempdir().unwrap();
+        let instance = format!("127.0.0.1:{}", free_port());
+        let names = CompatibleNames::ALL.map(|names| format!("\"{}\"", names.as_str())).join(", ");
+        let topics = [&*topic, &*doomed].join("\", \"");
+        let job = JobFile::new(kafka.brokers(), &topics, database.url())
+            .kafka("on_data_loss = \"skip\"")
+            .stream(
+                "batch_interval = \"100ms\"\nmax_rate_per_partition = 100\n\
+                 backpressure = { enabled = true, initial_rate = 1000 }",
+            )
+            .input("on_error = \"dead_letter\"")
+            .report(format!("listen = \"{instance}\"\ncompatible_names = [{names}]"))
+            .outputs(OUTPUT)
+            .write(folder.path());
+        let configuration = format!(
+            "global: {{ scrape_interval: 500ms, evaluation_interval: 500ms }}\nrule_files: [quick.rules.yml]\n\
+             scrape_configs:\n  - job_name: directstream\n    static_configs: [{{ targets: [\"{instance}\"] }}]\n"
+        );
+        let image = prometheus(&[
+            ("/etc/prometheus/prometheus.yml", &configuration),
+            ("/etc/prometheus/quick.rules.yml", &quick(RULES)),
+            ("/rules/directstream.rules.yml", RULES),
+            ("/rules/directstream.rules.test.yml", RULE_TESTS),
+        ]);
+        let mut watched = Self {
+            prometheus: Server::start(image).await,
+            job: Process::run(&job, &[]),
+            kafka,
+            topic,
+            doomed,
+            produced: [0.0; 2],
+            database,
+            instance,
+            _folder: folder,
+        };
+        // What comes while it is looked at has an age that is known.
+        watched.shows("directstream_partition_latest_offset{partition=\"0\"} == 0").await;
+        let now = || UNIX_EPOCH.elapsed().unwrap().as_secs_f64();
+        let before = now();
+        watched.produce(0, "{\"id\":1}", 30_000).await;
+        watched.produced = [before, now()];
+        watched.shows("directstream_records_total > 50").await;
+        watched
+    }
+
+    async fn produce(&self, partition: i32, value: &str, count: usize) {
+        let records = (0..count).map(|_| record(value).partition(partition)).collect();
+        self.kafka.produce(&self.topic, records).await;
+    }
+
+    /// What Prometheus says to an expression: the numbers of its series, without those that are none.
+    fn numbers(&self, expression: &str) -> Result<Vec<f64>, String> {
+        let answer = query(&self.prometheus.address(PROMETHEUS_PORT), "query", &[("query", expression)])?;
+        let series = answer["result"].as_array().cloned().unwrap_or_default();
+        let number = |series: &Value| series["value"][1].as_str()?.parse::<f64>().ok();
+        Ok(series.iter().filter_map(number).filter(|number| number.is_finite()).collect())
+    }
+
+    /// Waits until the expression has a series with a number.
+    async fn shows(&self, expression: &str) {
+        let some =
+            async || !self.numbers(expression).unwrap_or_else(|error| panic!("{expression}: {error}")).is_empty();
+        wait_until(&format!("there is something to show for {expression}"), LIMIT, some).await;
+    }
+
+    /// Waits until an alert has fired.
+    async fn fires(&self, alert: &str) {
+        self.shows(&format!("count_over_time(ALERTS{{alertname=\"{alert}\",alertstate=\"firing\"}}[10m])")).await;
+    }
+
+    /// What a variable of a dashboard offers.
+    async fn offers(&self, label_values: &str) {
+        let inside = label_values.strip_prefix("label_values(").and_then(|rest| rest.strip_suffix(')')).unwrap();
+        let (selector, label) = inside.rsplit_once(", ").unwrap();
+        let found = async || {
+            let series = query(&self.prometheus.address(PROMETHEUS_PORT), "series", &[("match[]", selector)]).unwrap();
+            series.as_array().is_some_and(|series| series.iter().any(|labels| labels[label].is_string()))
+        };
+        wait_until(&format!("the variable offers something: {label_values}"), LIMIT, found).await;
+    }
+
+    /// An expression of a dashboard with everything chosen in its variables.
+    fn chosen(&self, expression: &str) -> String {
+        let text = expression.replace("$__rate_interval", "4s").replace("'$instance'", &format!("'{}'", self.instance));
+        text.replace("$job", ".*").replace("$instance", ".*").replace("$topic", ".*")
+    }
+}
+
+/// The rules for a test: what takes minutes takes seconds. Each piece is there, or this would prove nothing.
+fn quick(rules: &str) -> String {
+    let pieces = [
+        ("[15m:15s]", "[10s:1s]"),
+        ("[15m]", "[4s]"),
+        ("[10m]", "[4s]"),
+        ("[5m]", "[4s]"),
+        ("for: 10m", "for: 0m"),
+        ("for: 5m", "for: 0m"),
+        ("for: 1m", "for: 0m"),
+        ("> 120 + 10 *", "> 3 + 0 *"),
+        ("> 60 + 10 *", "> 0 + 0 *"),
+        ("silent_seconds > 60", "silent_seconds > 1"),
+    ];
+    pieces.into_iter().fold(rules.to_owned(), |rules, (slow, quick)| {
+        assert!(rules.contains(slow), "{slow}");
+        rules.replace(slow, quick)
+    })
+}
+
+/// Title and expressions of each panel, and the queries of the variables.
+fn panels_and_variables() -> (Vec<(String, String)>, Vec<String>) {
+    let dashboard: Value = serde_json::from_str(DASHBOARD).unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let of = |panel: &Value| -> Vec<(String, String)> {
+        let targets = panel["targets"].as_array().cloned().unwrap_or_default();
+        targets.iter().map(|target| (text(&panel["title"]), text(&target["expr"]))).collect()
+    };
+    let panels = dashboard["panels"].as_array().unwrap().iter().flat_map(of).collect();
+    let variables = dashboard["templating"]["list"].as_array().unwrap();
+    let queries = variables.iter().filter(|variable| variable["type"] == "query");
+    (panels, queries.map(|variable| text(&variable["query"]["query"])).collect())
+}
+
+/// What the dashboards that people have for kafka_exporter (number 7589) and kafka-lag-exporter ask.
+const OTHERS: [&str; 13] = [
+    "sum(rate(kafka_topic_partition_current_offset{topic=~\"$topic\"}[1m])) by (topic)",
+    "sum(kafka_consumergroup_lag{topic=~\"$topic\"}) by (consumergroup, topic)",
+    "sum(delta(kafka_topic_partition_current_offset{topic=~\"$topic\"}[5m])/5) by (topic)",
+    "sum(delta(kafka_consumergroup_current_offset{topic=~\"$topic\"}[5m])/5) by (consumergroup, topic)",
+    "sum by(topic) (kafka_topic_partitions{topic=~\"$topic\"})",
+    "kafka_consumergroup_lag_sum",
+    "kafka_consumergroup_current_offset_sum",
+    "kafka_consumergroup_members == 1",
+    "sum by (group) (kafka_consumergroup_group_max_lag_seconds)",
+    "max by (cluster_name, group) (kafka_consumergroup_group_max_lag)",
+    "topk(10, sum by (group, topic, partition, member_host) (kafka_consumergroup_group_lag_seconds))",
+    "sum by (cluster_name, group, topic) (kafka_consumergroup_group_topic_sum_lag) > 0",
+    "sum(kafka_partition_latest_offset) - sum(kafka_consumergroup_group_offset) >= 0",
+];
+const OTHERS_VARIABLES: [&str; 3] = [
+    "label_values(kafka_consumergroup_current_offset, job)",
+    "label_values(kafka_topic_partition_current_offset{instance='$instance',topic!='__consumer_offsets',topic!='--kafka'}, topic)",
+    "label_values(kafka_consumergroup_group_offset, cluster_name)",
+];
+
+/// One job for all of it: what a panel or an alert is about is made to happen. The rest has series with 0.
+#[tokio::test]
+async fn every_panel_and_every_alert_is_fed_by_a_real_job() {
+    let mut watched = Watched::start().await;
+    for part in ["check", "test"] {
+        let file = if part == "check" { "directstream.rules.yml" } else { "directstream.rules.test.yml" };
+        watched.prometheus.run(&["promtool", part, "rules", &format!("/rules/{file}")]).await.unwrap();
+    }
+    retention_moves(&watched).await;
+    let (panels, variables) = panels_and_variables();
+    assert!(panels.len() > 40 && variables.len() == 3, "{} {}", panels.len(), variables.len());
+    for variable in variables.iter().map(String::as_str).chain(OTHERS_VARIABLES) {
+        watched.offers(&watched.chosen(variable)).await;
+    }
+    for (title, expression) in &panels {
+        eprintln!("{title}");
+        watched.shows(&watched.chosen(expression)).await;
+    }
+    for expression in OTHERS {
+        watched.shows(&watched.chosen(expression)).await;
+    }
+    every_rule_is_evaluated(&watched);
+    the_backlog_is_as_old_as_it_is(&watched).await;
+    faults_are_seen(&watched).await;
+    watched.job.runs();
+    assert!(watched.job.kill());
+    let address = watched.prometheus.address(PROMETHEUS_PORT);
+    let down = async || {
+        let answer =
+            query(&address, "query", &[("query", "ALERTS{alertname=\"DirectstreamDown\",alertstate=\"firing\"}")]);
+        answer.is_ok_and(|answer| answer["result"].as_array().is_some_and(|alerts| alerts.len() == 1))
+    };
+    wait_until("the process is missed", LIMIT, down).await;
+}
+
+/// All records of the backlog came at once, so the oldest that is not committed is as old as that when it is scraped. Two
+/// questions to Kafka lie 100 ms apart, and more on a busy machine.
+async fn the_backlog_is_as_old_as_it_is(watched: &Watched) {
+    let age = format!("directstream_partition_lag_seconds{{topic=\"{}\",partition=\"0\"}}", watched.topic);
+    watched.shows(&format!("{age} > 5")).await;
+    let off = watched.produced.map(|at| watched.numbers(&format!("{age} - (timestamp({age}) - {at})")).unwrap()[0]);
+    assert!(off[0] < 2.0 && off[1] > -2.0, "{off:?}");
+}
+
+/// Retention goes twice, up to offsets that are committed.
+async fn retention_moves(watched: &Watched) {
+    for below in [10, 20] {
+        let committed = format!("directstream_partition_committed_offset{{partition=\"0\"}} > {below}");
+        watched.shows(&committed).await;
+        watched.kafka.delete_records(&watched.topic, &[(0, below)]).await;
+        watched.shows(&format!("directstream_partition_earliest_offset{{partition=\"0\"}} == {below}")).await;
+    }
+    watched.fires("DirectstreamNearRetentionLoss").await;
+}
+
+fn every_rule_is_evaluated(watched: &Watched) {
+    let rules = query(&watched.prometheus.address(PROMETHEUS_PORT), "rules", &[]).unwrap();
+    let rules = rules["groups"][0]["rules"].as_array().unwrap().clone();
+    assert_eq!(rules.len(), RULES.matches("- alert:").count());
+    for rule in rules {
+        assert_eq!(rule["health"], "ok", "{rule}");
+    }
+}
+
+/// The database lets nobody in, until the alert has fired.
+async fn store_is_away(watched: &Watched) {
+    let (server, name) = watched.database.url().rsplit_once('/').unwrap();
+    let mut operator = PgConnection::connect(&format!("{server}/postgres")).await.unwrap();
+    let mut order = async |sql: String| {
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut operator).await.unwrap();
+    };
+    order(format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false")).await;
+    order(format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")).await;
+    watched.fires("DirectstreamStoreUnavailable").await;
+    order(format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true")).await;
+}
+
+/// Bad records, a lock on the table, a database that is away, offsets and a topic that are gone.
+async fn faults_are_seen(watched: &Watched) {
+    watched.produce(1, "no json", 3).await;
+    watched.fires("DirectstreamDeadLetters").await;
+    watched.shows("sum(directstream_dead_letters_total) == 3").await;
+
+    watched.produce(0, "{\"id\":2}", 5_000).await;
+    watched.fires("DirectstreamLagGrowing").await;
+
+    let mut connection = watched.database.connect().await;
+    let mut lock = connection.begin().await.unwrap();
+    lock.execute("LOCK TABLE records IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    watched.fires("DirectstreamStalled").await;
+    lock.rollback().await.unwrap();
+
+    store_is_away(watched).await;
+    watched.shows("directstream_store_reconnects_total > 0 and directstream_store_errors_total > 0").await;
+    watched.shows("directstream_store_up == 1").await;
+
+    watched.kafka.delete_records(&watched.topic, &[(0, 30_000)]).await;
+    watched.fires("DirectstreamOffsetsLost").await;
+    watched.shows("sum(directstream_lost_offsets_total) > 1000").await;
+
+    // A topic that is gone may come back: the job goes on with the other one, and says how long it has heard nothing.
+    watched.kafka.delete_topic(&watched.doomed).await;
+    watched.fires("DirectstreamKafkaSilent").await;
+}
