@@ -68,6 +68,7 @@ pub fn effective(job: &Job) -> Vec<EffectiveValue> {
     if let Some(mirror) = &report.zookeeper {
         values.put("report.zookeeper.connect", &mirror.connect);
         values.put("report.zookeeper.group", &mirror.group);
+        values.put_option("report.zookeeper.digest", mirror.digest.as_ref().map(|_| HIDDEN));
     }
     values.list
 }

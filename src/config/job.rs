@@ -329,18 +329,39 @@ impl Default for ReportConfig {
     }
 }
 
-/// `[report.consumer_group]`
+/// `[report.consumer_group]`: the consumer group that shows the committed offsets, in the cluster that is read. It is not joined.
+///
+/// ```
+/// use std::time::Duration;
+/// use directstream::{config::{ConsumerGroupMirror, ReportConfig}, stream::StreamingContext};
+///
+/// let consumer_group = Some(ConsumerGroupMirror { group: "orders".to_owned() });
+/// let report = ReportConfig { consumer_group, ..ReportConfig::default() };
+/// StreamingContext::builder("orders", Duration::from_secs(1)).report_config(report);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConsumerGroupMirror {
-    /// The consumer group.
+    /// The consumer group: one of its own, that nobody subscribes with. Kafka: `group.id`.
     pub group: String,
 }
 
-/// `[report.zookeeper]`
+/// `[report.zookeeper]`: the nodes of Kafka's old consumer that show the committed offsets.
+///
+/// ```
+/// use directstream::config::{Secret, ZookeeperMirror};
+///
+/// let mirror = ZookeeperMirror {
+///     connect: "one:2181,two:2181/kafka".to_owned(),
+///     group: "orders".to_owned(),
+///     digest: Some(Secret::new("directstream:a password")),
+/// };
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ZookeeperMirror {
-    /// `host:port`, separated by commas, with a path below which to write.
+    /// `host:port`, separated by commas, with a path below which to write. Kafka: `zookeeper.connect`.
     pub connect: String,
     /// The consumer group that the path names.
     pub group: String,
+    /// `user:password` of ZooKeeper's scheme `digest`. With it only this user changes the nodes; everybody may still read them.
+    pub digest: Option<Secret>,
 }

@@ -71,7 +71,7 @@ fn bootstrap_servers(text: &str) -> Result<String, String> {
 }
 
 /// `host:port` into its parts; an IPv6 address stands in brackets.
-fn split_port(address: &str) -> (&str, Option<&str>) {
+pub(super) fn split_port(address: &str) -> (&str, Option<&str>) {
     match address.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
         _ => (address, None),

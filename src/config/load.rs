@@ -156,7 +156,8 @@ fn job(root: &Section<'_>, options: &LoadOptions) -> Option<Job> {
         format: input.as_ref().map(|input| input.format),
     };
     let outputs = output::read(root, around);
-    let report = report::read(&root.section("report"));
+    let around = report::Around { application: name.as_deref(), store: store.as_ref().map(|store| &store.url) };
+    let report = report::read(&root.section("report"), around);
     Some(Job {
         name: name?,
         kafka: kafka?,

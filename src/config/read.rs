@@ -150,13 +150,6 @@ impl<'a> Section<'a> {
         self.reader.fault(Finding { origin: self.origin.clone(), path, message: message.to_owned(), word: None });
     }
 
-    /// Says that this whole table asks for something that the program cannot do yet.
-    pub(super) fn missing_support(&self, what: &str) {
-        let word = self.path.rsplit('.').next().map(offending_word);
-        let message = format!("{what} is not supported yet: leave this table out");
-        self.reader.fault(Finding { origin: self.origin.clone(), path: self.path.clone(), message, word });
-    }
-
     /// The table under `key`, empty if it was not given.
     pub(super) fn section(&self, key: &str) -> Self {
         let absent = Self {

@@ -233,25 +233,29 @@ keys! {
     "Leave it out where such an exporter watches the same consumer group: sums would count it twice.",
     "", "[\"kafka_exporter\", \"kafka-lag-exporter\"]";
     "report.consumer_group", "table", Unset,
-    "Copies the committed offsets into a Kafka consumer group. Not supported yet: refused.",
-    "",
-    "", "";
+    "Copies the committed offsets into a Kafka consumer group of the cluster that is read, for tools that look there.",
+    "The copy is written after the commit, once a second at most, and never read.",
+    "", "{ group = \"orders\" }";
     "report.consumer_group.group", "string", Required,
-    "The consumer group.",
-    "",
-    "group.id", "";
+    "The consumer group. It is not joined: it has offsets and no members.",
+    "A group of its own: while a consumer subscribes with it, Kafka refuses the copy.",
+    "group.id", "\"orders\"";
     "report.zookeeper", "table", Unset,
-    "Copies the committed offsets into ZooKeeper. Not supported yet: refused.",
-    "",
-    "", "";
+    "Copies the committed offsets into ZooKeeper, where Kafka's old consumer had them.",
+    "The copy is written after the commit, once a second at most, and never read.",
+    "", "{ connect = \"localhost:2181/kafka\", group = \"orders\" }";
     "report.zookeeper.connect", "string: `host:port,host:port/path`", Required,
-    "The ZooKeeper servers, and the path below which to write.",
+    "The ZooKeeper servers, and the path below which to write. What is missing of the path is created.",
     "",
-    "zookeeper.connect", "";
-    "report.zookeeper.group", "string", Required,
-    "The consumer group in `/consumers/<group>/offsets/<topic>/<partition>`.",
+    "zookeeper.connect", "\"localhost:2181\"";
+    "report.zookeeper.group", "string", Unset,
+    "The consumer group in `/consumers/<group>/offsets/<topic>/<partition>`. Without it: the job's `name`.",
     "",
     "group.id", "";
+    "report.zookeeper.digest", "string: `user:password`", Unset,
+    "The user of ZooKeeper's scheme `digest`.",
+    "With it only this user changes the nodes that are created from then on, and everybody reads them. Without it everybody does both. It goes over the network as it is.",
+    "", "";
 }
 
 /// What an unknown key was probably meant to be. `pattern` is its path, `leaf` its last key and what it was given as a

@@ -1,10 +1,15 @@
 //! Offsets committed to a consumer group, for tools that look there. The group is not joined, and nothing is read back.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use rdkafka::{
-    Offset as KafkaOffset, TopicPartitionList,
-    consumer::{BaseConsumer, CommitMode, Consumer as _},
+    ClientContext, Offset as KafkaOffset, TopicPartitionList,
+    consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext},
+    error::{KafkaError, RDKafkaErrorCode},
 };
 
 use super::KafkaProperties;
@@ -13,11 +18,32 @@ use crate::{
     types::{Offset, TopicPartition},
 };
 
+/// More of the client's own events than this are left for the next commit.
+const EVENTS_MAX: usize = 1_000;
+
 /// A client that only commits offsets.
 pub(crate) struct GroupCommitter {
-    consumer: BaseConsumer,
+    consumer: BaseConsumer<LastTrouble>,
     group: String,
 }
+
+/// What the client said last was wrong with it: a commit that is given up does not say why.
+#[derive(Default)]
+struct LastTrouble(Mutex<Option<String>>);
+
+impl LastTrouble {
+    fn take(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl ClientContext for LastTrouble {
+    fn error(&self, _error: KafkaError, reason: &str) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+    }
+}
+
+impl ConsumerContext for LastTrouble {}
 
 impl GroupCommitter {
     /// Nothing is connected yet.
@@ -25,25 +51,48 @@ impl GroupCommitter {
     /// # Errors
     /// [`Config`](crate::ErrorKind::Config) for a property that cannot be used.
     pub(crate) fn new(properties: &KafkaProperties, group: &str) -> Result<Self> {
-        let made = properties.committer(group)?.create();
+        let made = properties.committer(group)?.create_with_context(LastTrouble::default());
         let cannot = |error| Error::config("cannot make a kafka client that commits offsets").caused_by(error);
         Ok(Self { consumer: made.map_err(cannot)?, group: group.to_owned() })
     }
 
-    /// Commits offsets, and waits for the answer.
+    /// Commits offsets, and waits for the answer: seconds, if the brokers are away.
     ///
     /// # Errors
     /// [`Unavailable`](crate::ErrorKind::Unavailable) if the broker did not take them: it is away, the client may not, or somebody
     /// has joined the group.
     pub(crate) fn commit(&self, offsets: &BTreeMap<TopicPartition, Offset>) -> Result<()> {
-        let refused = |error| {
-            Error::unavailable(format!("offsets are not committed to the consumer group group={}", self.group))
-                .caused_by(error)
-        };
         let mut list = TopicPartitionList::with_capacity(offsets.len());
         for (TopicPartition { topic, partition }, offset) in offsets {
-            list.add_partition_offset(topic, *partition, KafkaOffset::Offset(offset.get())).map_err(refused)?;
+            let added = list.add_partition_offset(topic, *partition, KafkaOffset::Offset(offset.get()));
+            added.map_err(|error| self.refused(error))?;
         }
-        self.consumer.commit(&list, CommitMode::Sync).map_err(refused)
+        let committed = self.consumer.commit(&list, CommitMode::Sync);
+        // Nobody else takes what the client has to say, and it is kept until somebody does.
+        for _ in 0..EVENTS_MAX {
+            if self.consumer.poll(Duration::ZERO).is_none() {
+                break;
+            }
+        }
+        committed.map_err(|error| self.refused(error))
+    }
+
+    fn refused(&self, error: KafkaError) -> Error {
+        let group = &self.group;
+        match error {
+            KafkaError::ConsumerCommit(RDKafkaErrorCode::UnknownMemberId) => Error::unavailable(format!(
+                "a consumer has joined the group, which then takes offsets of its members alone: give these offsets a group of \
+                 their own group={group}"
+            )),
+            KafkaError::ConsumerCommit(RDKafkaErrorCode::WaitingForCoordinator) => {
+                let error = Error::unavailable(format!("no broker answers for the consumer group group={group}"));
+                match self.consumer.context().take() {
+                    Some(trouble) => error.caused_by(Error::unavailable(trouble)),
+                    None => error,
+                }
+            }
+            error => Error::unavailable(format!("offsets are not committed to the consumer group group={group}"))
+                .caused_by(error),
+        }
     }
 }

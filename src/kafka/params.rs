@@ -249,14 +249,25 @@ impl KafkaProperties {
         if let Some(fault) = self.faults().next() {
             return Err(Error::config(fault.to_string()).at(Stage::Start));
         }
+        let yielding = [
+            // As for every client here: the defaults cost up to 8 s after a broker has come back.
+            ("reconnect.backoff.ms", "50"),
+            ("reconnect.backoff.max.ms", "500"),
+            // A broker that is silent is given up for another one sooner than after a minute.
+            ("socket.timeout.ms", "10000"),
+        ];
         let own = [
             ("bootstrap.servers", self.bootstrap_servers.as_str()),
             ("group.id", group),
             ("enable.auto.commit", "false"),
             ("allow.auto.create.topics", "false"),
+            // Nobody has a session: for so long the client keeps a commit while the group's coordinator is away, then it says so.
+            // The first group of a cluster has to wait for a topic to be made, which takes two seconds.
+            ("session.timeout.ms", "5000"),
         ];
+        let given = self.properties.iter().map(|(key, value)| (key.as_str(), value.as_str()));
         let mut config = ClientConfig::new();
-        for (key, value) in self.properties.iter().map(|(key, value)| (key.as_str(), value.as_str())).chain(own) {
+        for (key, value) in yielding.into_iter().chain(given).chain(own) {
             config.set(key, value);
         }
         Ok(config)

@@ -1,8 +1,8 @@
 //! Logs: structured, to standard error only, one line each, for people or as JSON.
 //!
 //! What is logged comes partly from elsewhere (server answers, names), so control characters are escaped and long texts
-//! cut. Lines of the Kafka client library, which repeats itself many times a second when a broker is away, pass a rate
-//! limit. Payloads and secrets are never given to a log call in the first place.
+//! cut. Lines of the client libraries of Kafka and ZooKeeper, which repeat themselves many times a second when a server is
+//! away, pass a rate limit. Payloads and secrets are never given to a log call in the first place.
 
 use std::{
     fmt,
@@ -33,11 +33,12 @@ use crate::{
 /// A text longer than this is cut. Server answers may hold whole statements.
 const TEXT_BYTES_MAX: usize = 2 * 1024;
 
-/// The same line of the Kafka client library comes at most so often.
+/// The same line of such a library comes at most so often.
 const REPEAT_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Without a filter by the user: what an operator wants to know, and of the HTTP and SQL libraries only trouble.
-const FILTER_DEFAULT: &str = "info,hyper=warn,sqlx=warn";
+/// ZooKeeper's tells each try to connect; that it is away is told by who wants it.
+const FILTER_DEFAULT: &str = "info,hyper=warn,sqlx=warn,zookeeper_client=error";
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -121,7 +122,7 @@ impl LogLines {
 
     /// Whether the line is to be written; if so, it says how many like it were not.
     fn admit(&self, fields: &mut Fields, target: &str) -> bool {
-        if !target.ends_with("rdkafka") {
+        if !target.ends_with("rdkafka") && !target.starts_with("zookeeper_client") {
             return true;
         }
         // Lines about the same trouble differ in times, ports and counts.

@@ -107,6 +107,10 @@ metrics! {
     OUTBOX_SENT = Counter "outbox_sent_records_total" in "records" by [], "Records of the outbox that Kafka has acknowledged.";
     OUTBOX_ERRORS = Counter "outbox_errors_total" in "errors" by [], "Failures of sending the outbox, retried ones included.";
 
+    MIRROR_LAG = Gauge "mirror_lag_offsets" in "offsets" by ["mirror"], "Committed minus mirrored offset, summed over all partitions; absent without a mirror, as are the next two.";
+    MIRROR_ERRORS = Counter "mirror_errors_total" in "errors" by ["mirror"], "Failures of copying the committed offsets, retried ones included.";
+    MIRROR_LAST_SUCCESS = Gauge "mirror_last_success_time_seconds" in "seconds since 1970" by ["mirror"], "When offsets were last copied; 0 before the first time.";
+
     MEMORY_USED = Gauge "memory_used_bytes" in "bytes" by [], "What prefetch, records in flight and shuffles hold of the memory budget.";
     MEMORY_MAX = Gauge "memory_max_bytes" in "bytes" by [], "The memory budget.";
     READ_QUEUED = Gauge "read_queued_bytes" in "bytes" by [], "Bytes fetched from Kafka that no batch has taken yet.";

@@ -20,6 +20,7 @@ mod health;
 mod listener;
 mod log;
 mod metrics;
+mod mirror;
 mod partitions;
 mod progress;
 mod rate_limit;
@@ -38,6 +39,9 @@ pub use health::{HealthAnswer, STALL_MAX, Status};
 pub use listener::{BatchProgress, InputInfo, OutputOperationInfo, StreamStopped, StreamingListener, StreamingStarted};
 pub use log::{LogFormat, LogSettings, init_logs};
 pub use metrics::{METRICS, Metric, MetricKind, metrics_reference};
+pub(crate) use mirror::{
+    ConsumerGroupTarget, Mirror, MirrorEnd, MirrorKind, MirrorTarget, Offsets, Ownership, ZookeeperTarget,
+};
 pub use partitions::{PARTITION_SERIES_MAX, PartitionPosition};
 pub use progress::Progress;
 pub use rate_limit::RateLimit;

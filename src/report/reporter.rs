@@ -16,6 +16,7 @@ use super::{
         DEAD_LETTER_STAGES, ERROR_KINDS, Family, INFO, Instruments, LOST_RANGE_REASONS, RATE_LIMIT, STATUS, STORE_UP,
         kind_label,
     },
+    mirror::{self, MirrorState},
     partitions::{PartitionPosition, Positions},
     rate_limit::RateLimit,
     servers::monotonic_ms,
@@ -158,6 +159,7 @@ pub(super) struct State {
     owner: bool,
     pub(super) store_up: Option<bool>,
     rate_limit: Option<f64>,
+    mirrors: Vec<Arc<MirrorState>>,
     waiting: u64,
     running: u64,
     summary: Summary,
@@ -193,6 +195,7 @@ impl Reporter {
             owner: false,
             store_up: None,
             rate_limit: None,
+            mirrors: Vec::new(),
             waiting: 0,
             running: 0,
             summary: Summary { last: now, ..Summary::default() },
@@ -326,6 +329,11 @@ impl Reporter {
         instruments.outbox_errors.absolute(errors);
     }
 
+    /// These mirrors are looked at from now on.
+    pub(crate) fn mirrors(&self, mirrors: Vec<Arc<MirrorState>>) {
+        self.state().mirrors = mirrors;
+    }
+
     /// How much of the memory budget is taken.
     pub fn memory(&self, used_bytes: u64, budget_bytes: u64) {
         self.shared.instruments.memory_used.set(float(used_bytes));
@@ -427,6 +435,7 @@ impl Reporter {
             let now_ms = monotonic_ms(&*self.shared.clock);
             blocks.extend(state.positions.render(now_ms));
             blocks.extend(state.compatible.render(&state.positions, state.owner, now_ms));
+            blocks.extend(mirror::render(&state.mirrors));
         }
         blocks.extend(instruments.render());
         blocks.concat()

@@ -11,6 +11,7 @@ use super::{
     DirectStream,
     driver::{Driver, End, STOP_SOURCES, STOP_STORE},
     life::{Life, Resting, StreamingContextState, Termination},
+    mirrors::Mirrors,
     source::{Source, SourceSpec},
     sources::Sources,
     start,
@@ -32,6 +33,7 @@ pub(super) struct Parts {
     pub(super) specs: Vec<SourceSpec>,
     pub(super) stream: StreamConfig,
     pub(super) store: StoreConfig,
+    pub(super) report: ReportConfig,
     pub(super) ownership: Ownership,
     pub(super) until_latest: bool,
     pub(super) reader_clients: Option<usize>,
@@ -46,6 +48,7 @@ pub(super) struct Started {
     pub(super) driver: Driver,
     pub(super) sources: Sources,
     pub(super) committer: Committer,
+    pub(super) mirrors: Mirrors,
 }
 
 /// Settings and components of a [`StreamingContext`].
@@ -95,7 +98,8 @@ impl StreamingContextBuilder {
         self
     }
 
-    /// Where metrics and health are served. Default: nowhere, for a program that is not the `directstream` binary.
+    /// Where metrics and health are served, and where the committed offsets are copied to. Default: nowhere, for a program that is
+    /// not the `directstream` binary.
     #[must_use]
     pub fn report_config(mut self, report: ReportConfig) -> Self {
         self.report = report;
@@ -450,10 +454,12 @@ impl StreamingContext {
         };
         let reporter = self.reporter.clone();
         let driver = tokio::spawn(async move {
-            let Started { driver, sources, committer } = started;
+            let Started { driver, sources, committer, mirrors } = started;
             let ended = driver.run(stop).await;
             // Before the application is given up: a successor opens the same logs.
-            let _ = tokio::time::timeout(STOP_SOURCES, sources.close()).await;
+            let sources_end = tokio::time::timeout(STOP_SOURCES, sources.close());
+            let health = committer.health().borrow().clone();
+            let _ = tokio::join!(sources_end, mirrors.close(&health));
             // Given up in good order, so that a successor starts at once; a fenced process has nothing to give up.
             let _ = tokio::time::timeout(STOP_STORE, committer.stop()).await;
             reporter.stopped(ended.as_ref().err());
@@ -485,6 +491,7 @@ impl StreamingContext {
             specs,
             stream: self.stream.clone(),
             store: self.store.clone(),
+            report: self.report.clone(),
             ownership: self.ownership,
             until_latest: self.until_latest,
             reader_clients: self.reader_clients,

@@ -14,6 +14,7 @@ use super::{
     failing::{Failing, FailureBudget},
     life::Resting,
     measured::Measured,
+    mirrors::Mirrors,
     pending::{Patience, Pending, Settled},
     place::Place,
     sources::Sources,
@@ -56,6 +57,7 @@ pub(super) struct Driver {
     pub(super) workshop: Arc<Workshop>,
     pub(super) sources: Sources,
     pub(super) committer: Committer,
+    pub(super) mirrors: Mirrors,
     pub(super) reporter: Reporter,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) timing: Timing,
@@ -340,6 +342,7 @@ impl Driver {
             unavailable_max: self.stream.unavailable_max,
             failures: self.failures.clone(),
             reporter: self.reporter.clone(),
+            mirrors: self.mirrors.clone(),
         };
         let batch = (progress, counts, assignment, waited);
         self.pending = Some(Pending::start(self.committer.clone(), commit, patience, batch, stop.clone()));
@@ -503,6 +506,7 @@ impl Driver {
         self.batch_seq = seq - 1;
         self.refused = None;
         self.places = positions.iter().map(Place::of).collect();
+        self.mirrors.moved(&self.places);
         Ok(())
     }
 

@@ -9,6 +9,7 @@
 //!
 //! [`StreamingContext`] is what a program holds. [`DirectStream`] says what to read. The loop itself is in `driver`, what
 //! happens before it in `start`, one batch's work in `batch`, its size in `measured` and its deadlines in `in_hand`, its commit in `pending`; `place` is where a partition stands,
+//! `mirrors` copies what is committed for others to look at,
 //! `remember` what windows know of committed batches,
 //! and every question to Kafka is in `inquiry`. What is read that is not Kafka is in `source`, and `inputs` is how a program asks for it. `job` makes a job file a stream. `create_rdd`, `latest`, `reset` and `verify` work
 //! outside of any stream.
@@ -28,6 +29,7 @@ mod job;
 mod latest;
 mod life;
 mod measured;
+mod mirrors;
 mod pending;
 mod place;
 mod planning;
@@ -55,6 +57,7 @@ pub(crate) use job::in_time;
 pub use latest::{LatestLookup, LatestOffsets, log_ends};
 pub(crate) use life::Resting;
 pub use life::{StreamingContextState, Termination};
+pub(crate) use mirrors::mirror_once;
 pub use reset::{PlannedReset, TopicScope, plan_reset};
 pub(crate) use source::{Chunks, Source};
 pub use source::{Receiver, ReceiverLog, ReceiverSupervisor, TextFiles};

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::watch, task::JoinHandle};
 
-use super::{asked_to_stop, batch::Assignment, failing::FailureBudget};
+use super::{asked_to_stop, batch::Assignment, failing::FailureBudget, mirrors::Mirrors};
 use crate::{
     clock::Clock,
     commit::{Commit, CommitOutcome, Committer, StoredPosition},
@@ -58,6 +58,8 @@ pub(super) struct Patience {
     pub(super) failures: FailureBudget,
     /// Who is told of commits whose answer was lost.
     pub(super) reporter: Reporter,
+    /// Who is told of what is committed, the moment it is.
+    pub(super) mirrors: Mirrors,
 }
 
 impl Pending {
@@ -110,6 +112,10 @@ async fn commit_with_retries(
 ) -> Result<Settled> {
     failpoint::hit("stream::hand_over")?;
     let started = patience.clock.monotonic();
+    let ends = patience.mirrors.ends_of(&batch);
+    if failpoint::mutant("mirror_before_commit") {
+        patience.mirrors.committed(&ends, started);
+    }
     for attempt in 1_u32.. {
         match committer.commit(batch).await? {
             CommitOutcome::Committed(commit) => {
@@ -117,6 +123,7 @@ async fn commit_with_retries(
                     patience.reporter.commit_settled(CommitSettled::Committed);
                 }
                 let ended = Ended { at: patience.clock.monotonic(), at_ms: patience.clock.now_ms() };
+                patience.mirrors.committed(&ends, ended.at);
                 return Ok(Settled::Committed(commit, ended));
             }
             CommitOutcome::Conflict { positions, .. } => return Ok(Settled::Conflict(positions)),

@@ -15,6 +15,7 @@ use super::{
     driver::Driver,
     failing::FailureBudget,
     fitting::{cluster_of, outbox_of, refuse_unfit_outputs, report_outbox, report_store},
+    mirrors::{self, Prepared},
     place::Place,
     queue_stream::{has_a_past, refuse_a_past},
     source::{SourceSettings, SourceSpec},
@@ -45,6 +46,7 @@ pub(super) async fn start(parts: &Parts, stop: watch::Receiver<bool>) -> Result<
         clock: &parts.clock,
     };
     let sources = Sources::new(&parts.specs, &settings)?;
+    let mirrors = mirrors::prepare(parts)?;
 
     let asking = Asking { parts, sources: &sources, stop: stop.clone(), until: until(parts) };
     asking.ask_until(|| sources.ask_servers()).await?;
@@ -65,7 +67,7 @@ pub(super) async fn start(parts: &Parts, stop: watch::Receiver<bool>) -> Result<
     report_store(&committer, reporter);
     let timing = Timing::resumed(recovered.zero_time_ms, parts.stream.batch_interval, on_grid(parts));
     sources.expect_ids(&recovered.positions);
-    let begin = Begin { parts, sources: &sources, committer, recovered: &recovered, timing, rate_controller };
+    let begin = Begin { parts, sources: &sources, committer, recovered: &recovered, timing, rate_controller, mirrors };
     let begun = begin.first_batch(stop).await;
     if begun.is_err() {
         sources.close().await;
@@ -81,12 +83,13 @@ struct Begin<'a> {
     recovered: &'a Recovered,
     timing: Timing,
     rate_controller: Option<RateController>,
+    mirrors: Prepared,
 }
 
 impl Begin<'_> {
     /// Sources are opened, positions fixed, and what windows and state remember is taken in.
     async fn first_batch(self, mut stop: watch::Receiver<bool>) -> Result<Started> {
-        let Self { parts, sources, committer, recovered, timing, rate_controller } = self;
+        let Self { parts, sources, committer, recovered, timing, rate_controller, mirrors } = self;
         // An owner may have been waited for, for long.
         let asking = Asking { parts, sources, stop: stop.clone(), until: until(parts) };
         sources.open(&parts.application, &recovered.positions).await?;
@@ -105,11 +108,13 @@ impl Begin<'_> {
             taken_in = taken_in => taken_in?,
             () = asked_to_stop(&mut stop) => return Err(stopped()),
         }
+        let mirrors = mirrors.begin(sources, &committer, (&parts.reporter, &parts.clock), &places);
         let driver = Driver {
             stream: parts.stream.clone(),
             workshop,
             sources: sources.clone(),
             committer: committer.clone(),
+            mirrors: mirrors.clone(),
             reporter: parts.reporter.clone(),
             clock: Arc::clone(&parts.clock),
             timing,
@@ -130,7 +135,7 @@ impl Begin<'_> {
             intervals: 0,
             resting: parts.resting.clone(),
         };
-        Ok(Started { driver, sources: sources.clone(), committer })
+        Ok(Started { driver, sources: sources.clone(), committer, mirrors })
     }
 }
 

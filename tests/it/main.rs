@@ -13,6 +13,7 @@ mod cli;
 mod examples;
 mod fire;
 mod main_job;
+mod mirrors;
 mod reader;
 mod servers;
 mod store;

@@ -14,7 +14,7 @@ use crate::{
     error::{Error, ErrorKind, Result, Stage},
     plan::{Adjusted, ResetTo},
     report::printable,
-    stream::{PlannedReset, TopicScope, in_time, plan_reset},
+    stream::{PlannedReset, TopicScope, in_time, mirror_once, plan_reset},
     types::{Offset, TopicPartition},
 };
 
@@ -170,6 +170,8 @@ async fn run(
         let done = mover.move_offsets(&request, &*console.clock()).await;
         moved = done.map_err(|error| error.at(Stage::Commit))?;
         rows = request.delete_rows.is_some().then_some(moved.rows);
+        let offsets = planned.iter().map(|one| (one.topic_partition.clone(), one.new.offset)).collect();
+        mirror_once(job, &offsets, &console.clock()).await;
     }
     let document = Reset {
         group: job.name.clone(),

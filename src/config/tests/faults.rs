@@ -162,6 +162,9 @@ fn values_of_the_stream_input_and_report_sections_are_checked() {
         ("input", "format = \"avro\"", "input.format: not one of \"json\", \"text\", \"bytes\" word=\"avro\""),
         ("input", "on_error = \"skip\"", "not one of \"fail\", \"dead_letter\""),
         ("report", "listen = \"9464\"", "report.listen: not an address and a port"),
+        ("report", "consumer_group.group = \"\"", "report.consumer_group.group: not the name of a consumer group"),
+        ("report", "consumer_group = {}", "report.consumer_group.group: missing"),
+        ("report", "zookeeper.group = \"g\"", "report.zookeeper.connect: missing"),
         (
             "report",
             "compatible_names = [\"kafka_exporter\", \"burrow\"]",
@@ -170,10 +173,15 @@ fn values_of_the_stream_input_and_report_sections_are_checked() {
         ("report", "compatible_names = \"kafka_exporter\"", "expected a list of strings, found a string"),
         (
             "report",
-            "consumer_group.group = \"g\"",
-            "report.consumer_group: the mirror into a consumer group is not supported yet",
+            "zookeeper = { connect = \"z:1\", group = \"a/b\" }",
+            "report.zookeeper.group: not the name of a node",
         ),
-        ("report", "zookeeper = { connect = \"z\", group = \"g\" }", "the mirror into zookeeper is not supported yet"),
+        ("report", "zookeeper.connect = \"z:x\"", "report.zookeeper.connect: not a list of host:port"),
+        (
+            "report",
+            "zookeeper = { connect = \"z\", digest = \"canary\" }",
+            "report.zookeeper.digest: not user:password",
+        ),
         ("raport", "listen = \"off\"", "job.toml:11:2: raport: unknown key; did you mean report? word=\"raport\""),
     ] {
         let found = faults(&format!("{SMALL}[{section}]\n{line}\n"));

@@ -78,6 +78,20 @@ fn secrets_in_the_open_are_warned_of() {
 }
 
 #[test]
+fn the_digest_for_zookeeper_is_a_secret() {
+    let text = |digest: &str| format!("{SMALL}[report]\nzookeeper = {{ connect = \"z\", digest = \"{digest}\" }}\n");
+    let Loaded { job, warnings } = loaded(&text("${D}"), &options(&[("D", "me:canary")], &[]));
+    let mirror = job.report.zookeeper.as_ref().unwrap();
+    assert_eq!((&*mirror.group, mirror.digest.as_ref().unwrap().expose()), ("small", "me:canary"));
+    assert!(warnings.is_empty() && !format!("{job:#?}{:#?}", effective(&job)).contains("canary"));
+    let shown = effective(&job).into_iter().find(|value| value.path == "report.zookeeper.digest").unwrap();
+    assert_eq!(shown.value.as_deref(), Some("[hidden]"));
+    assert_eq!(loaded(&text("me:canary"), &LoadOptions::default()).warnings.len(), 1);
+    let found = faults(&text("canary"));
+    assert!(found.len() == 1 && !found[0].contains("canary"), "{found:?}");
+}
+
+#[test]
 fn dangerous_keys_pass_when_they_are_asked_for() {
     let options = LoadOptions { allow_unsafe_kafka_options: true, ..LoadOptions::default() };
     let job = loaded(&small_with("[kafka]", "properties.debug = \"consumer\""), &options).job;

@@ -14,13 +14,6 @@ const RULE_TESTS: &str = "docker/prometheus/directstream.rules.test.yml";
 const NOT_SHOWN: [(&str, &str); 1] =
     [("directstream_fenced_total", "a program that ends with its stream is not scraped then")];
 
-/// Metrics that are asked for although this build may be without what they are about.
-const OF_COPIES: [&str; 3] = [
-    "directstream_mirror_lag_offsets",
-    "directstream_mirror_errors_total",
-    "directstream_mirror_last_success_time_seconds",
-];
-
 fn file(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }
@@ -57,7 +50,7 @@ fn metrics_in(text: &str) -> BTreeSet<String> {
 fn known() -> BTreeSet<String> {
     let own = METRICS.iter().map(|metric| metric.name.to_owned());
     let foreign = compatible_metrics().map(|(_, metric)| metric.name.to_owned());
-    own.chain(foreign).chain(OF_COPIES.map(str::to_owned)).collect()
+    own.chain(foreign).collect()
 }
 
 fn shown() -> BTreeSet<String> {

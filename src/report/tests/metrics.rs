@@ -1,13 +1,14 @@
 //! The scrape against its committed snapshot, and the page of all metrics.
 
-use std::{collections::BTreeSet, path::Path, time::Duration};
+use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
 
 use super::{START_MS, batch, completed, range, reporter};
 use crate::{
+    clock::ManualClock,
     error::Error,
     report::{
-        BatchCounts, BatchOutcome, CommitSettled, METRICS, MetricKind, PARTITION_SERIES_MAX, PartitionPosition,
-        Reporter, Status, metrics_reference,
+        BatchCounts, BatchOutcome, CommitSettled, METRICS, MetricKind, MirrorKind, PARTITION_SERIES_MAX,
+        PartitionPosition, Reporter, Status, metrics_reference, mirror,
     },
     types::{BatchTime, DeadLetterStage, LostRangeReason, Offset, TopicPartition},
 };
@@ -67,6 +68,7 @@ fn told_everything() -> Reporter {
     reporter.memory(1 << 20, 1 << 29);
     reporter.read_queued(4_096);
     reporter.rate_limit(Some(1_500.5));
+    reporter.mirrors(vec![mirror::tests::told(MirrorKind::ConsumerGroup, Arc::new(ManualClock::at(5_000)))]);
     reporter.error(&Error::unavailable("broker away"));
     reporter
 }

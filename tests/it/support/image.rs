@@ -97,6 +97,8 @@ impl Image {
 pub(crate) const KAFKA_PORT: u16 = 9092;
 /// The port of PostgreSQL.
 pub(crate) const POSTGRES_PORT: u16 = 5432;
+/// The client port of ZooKeeper.
+pub(crate) const ZOOKEEPER_PORT: u16 = 2181;
 
 /// One Kafka broker that is its own controller. Port 9092 is for clients; 9093 is for use inside the container: a broker
 /// whose only listener is advertised at a port of the host cannot reach itself, and its transactions time out.
@@ -181,6 +183,14 @@ pub(crate) fn program(name: &str, job: &str) -> Image {
     (image.on_host, image.read_only) = (true, true);
     image.small_disks.push(Mount::bind_mount(job, "/etc/directstream/job.toml").with_access_mode(AccessMode::ReadOnly));
     image.small_disk("/tmp", 16 << 20)
+}
+
+/// One ZooKeeper server. A short tick, so that sessions of 6 s are not made longer.
+pub(crate) fn zookeeper() -> Image {
+    let ready = ("PrepRequestProcessor (sid:0) started", true);
+    Image::new("TEST_ZOOKEEPER_IMAGE", "zookeeper:3.9.4", &[ZOOKEEPER_PORT], ready)
+        .env("ZOO_TICK_TIME", "500")
+        .env("ZOO_ADMINSERVER_ENABLED", "false")
 }
 
 impl testcontainers::Image for Image {
