@@ -60,6 +60,7 @@ pub fn effective(job: &Job) -> Vec<EffectiveValue> {
     }
     let report = &job.report;
     values.put("report.listen", report.listen.map_or_else(|| "off".to_owned(), |address| address.to_string()));
+    values.put("report.retained_batches", report.retained_batches);
     let names: Vec<&str> = report.compatible_names.iter().map(|names| names.as_str()).collect();
     values.put_option("report.compatible_names", Some(names.join(",")).filter(|names| !names.is_empty()));
     if let Some(mirror) = &report.consumer_group {

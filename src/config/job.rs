@@ -37,6 +37,9 @@ pub const FAILURES_VALIDITY_INTERVAL_DEFAULT: Duration = Duration::from_secs(60 
 /// `store.ledger_retention` when it is not given: 30 days.
 pub const LEDGER_RETENTION_DEFAULT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
+/// `report.retained_batches` when it is not given: Spark's own default.
+pub const RETAINED_BATCHES_DEFAULT: usize = 1000;
+
 /// The port of `report.listen` when it is not given.
 pub const LISTEN_PORT_DEFAULT: u16 = 9464;
 
@@ -285,8 +288,10 @@ impl Migrate {
 /// `[report]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReportConfig {
-    /// Where metrics and health are served; `None` is nowhere.
+    /// Where the web page, metrics and health are served; `None` is nowhere.
     pub listen: Option<SocketAddr>,
+    /// How many completed batches the web page shows.
+    pub retained_batches: usize,
     /// A copy of the committed offsets for tools that read consumer groups.
     pub consumer_group: Option<ConsumerGroupMirror>,
     /// A copy of the committed offsets for tools that read ZooKeeper.
@@ -322,6 +327,7 @@ impl Default for ReportConfig {
     fn default() -> Self {
         Self {
             listen: Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), LISTEN_PORT_DEFAULT)),
+            retained_batches: RETAINED_BATCHES_DEFAULT,
             consumer_group: None,
             zookeeper: None,
             compatible_names: BTreeSet::new(),

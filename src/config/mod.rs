@@ -52,8 +52,9 @@ pub use job::{
     BATCH_DEADLINE_DEFAULT, BATCH_INTERVAL_DEFAULT, BackpressureConfig, CompatibleNames, ConsumerGroupMirror,
     FAILURES_VALIDITY_INTERVAL_DEFAULT, InputConfig, InputFormat, IsolationLevel, Job, KafkaConfig,
     LEDGER_RETENTION_DEFAULT, LISTEN_PORT_DEFAULT, MAX_FAILURES_DEFAULT, MEMORY_MAX_DEFAULT,
-    MIN_RATE_PER_PARTITION_DEFAULT, Migrate, OnDataLoss, OnError, ReportConfig, START_TIMEOUT_DEFAULT, StartPolicy,
-    StoreConfig, StreamConfig, Subscription, UNAVAILABLE_MAX_DEFAULT, ZookeeperMirror,
+    MIN_RATE_PER_PARTITION_DEFAULT, Migrate, OnDataLoss, OnError, RETAINED_BATCHES_DEFAULT, ReportConfig,
+    START_TIMEOUT_DEFAULT, StartPolicy, StoreConfig, StreamConfig, Subscription, UNAVAILABLE_MAX_DEFAULT,
+    ZookeeperMirror,
 };
 pub use load::{Environment, LoadOptions, Loaded, load, parse};
 pub use properties::is_printable;

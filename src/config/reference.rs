@@ -225,9 +225,13 @@ keys! {
     "", "\"add\"";
 
     "report.listen", "string: `address:port` or `off`", Is("127.0.0.1:9464"),
-    "Where `/metrics`, `/healthz` and `/readyz` are served.",
+    "Where the web page `/`, its API, `/metrics`, `/healthz` and `/readyz` are served.",
     "An address other than the loopback one lets other machines read them.",
     "spark.ui.port", "\"127.0.0.1:9465\"";
+    "report.retained_batches", "integer: batches, from 1 to 10,000", Is("1000"),
+    "How many completed batches the web page and its API show. The ledger has them all.",
+    "More take more memory, about 1 kB each without their ranges, and longer to draw.",
+    "spark.streaming.ui.retainedBatches", "100";
     "report.compatible_names", "list of `kafka_exporter`, `kafka-lag-exporter`", Unset,
     "Tells the metrics under the names of these exporters as well, for dashboards and alerts that exist already: `docs/metrics.md` lists them.",
     "Leave it out where such an exporter watches the same consumer group: sums would count it twice.",

@@ -5,13 +5,16 @@ use std::{collections::BTreeSet, net::SocketAddr};
 use super::{
     Secret, StoreUrl,
     fill::visible,
-    job::{CompatibleNames, ConsumerGroupMirror, ReportConfig, ZookeeperMirror},
+    job::{CompatibleNames, ConsumerGroupMirror, RETAINED_BATCHES_DEFAULT, ReportConfig, ZookeeperMirror},
     kafka::split_port,
     read::{Found, Section},
 };
 
 /// ZooKeeper's own limit of a path, which has all names in it, is far above; Kafka's for a topic is this.
 const GROUP_BYTES_MAX: usize = 249;
+
+/// As much as a page of charts can show, and about 10 MB.
+const RETAINED_BATCHES_MAX: i64 = 10_000;
 
 /// What of the rest of the job the mirrors depend on; `None`: that has a fault of its own.
 #[derive(Debug, Clone, Copy)]
@@ -25,16 +28,20 @@ pub(super) fn read(section: &Section<'_>, around: Around<'_>) -> Option<ReportCo
         None => Some(ReportConfig::default().listen),
         Some(found) => found.parse(listen).inspect(|listen| {
             if listen.is_some_and(|address| !address.ip().is_loopback()) {
-                found.warn("other machines can read metrics and health here, without a password");
+                found.warn("other machines can read metrics, health and the web page here, without a password");
             }
         }),
     };
+    let retained_batches = section.find("retained_batches").map_or(Some(RETAINED_BATCHES_DEFAULT), |found| {
+        found.integer(1, RETAINED_BATCHES_MAX).and_then(|batches| usize::try_from(batches).ok())
+    });
     let (group, tree) = (section.section("consumer_group"), section.section("zookeeper"));
     let consumer_group = group.is_present().then(|| consumer_group(&group, around));
     let zookeeper = tree.is_present().then(|| zookeeper(&tree, around.application));
     let compatible_names = compatible_names(section);
     Some(ReportConfig {
         listen: listen?,
+        retained_batches: retained_batches?,
         consumer_group: consumer_group.flatten(),
         zookeeper: zookeeper.flatten(),
         compatible_names: compatible_names?,

@@ -13,20 +13,28 @@
 //! assert!(reporter.render_metrics().contains("directstream_status{status=\"running\"} 1"));
 //! ```
 
+mod answers;
+mod api;
 mod build;
 mod bus;
 mod compatible;
+mod completed;
 mod health;
+mod history;
+mod job_graph;
 mod listener;
 mod log;
+mod look;
 mod metrics;
 mod mirror;
+mod page;
 mod partitions;
 mod progress;
 mod rate_limit;
 mod reporter;
 mod server;
 mod servers;
+mod spark_api;
 mod terminal;
 #[cfg(test)]
 mod tests;
@@ -35,7 +43,9 @@ mod trail;
 
 pub use build::{VERSION, librdkafka_version};
 pub use bus::ListenerBus;
+pub use completed::{BatchCounts, BatchOutcome, CommitSettled, CompletedBatch, CountedRange, Totals};
 pub use health::{HealthAnswer, STALL_MAX, Status};
+pub use job_graph::{GRAPH_NODES_MAX, GraphNode, GraphOutput, GraphStream, JobGraph};
 pub use listener::{BatchProgress, InputInfo, OutputOperationInfo, StreamStopped, StreamingListener, StreamingStarted};
 pub use log::{LogFormat, LogSettings, init_logs};
 pub use metrics::{METRICS, Metric, MetricKind, metrics_reference};
@@ -45,7 +55,7 @@ pub(crate) use mirror::{
 pub use partitions::{PARTITION_SERIES_MAX, PartitionPosition};
 pub use progress::Progress;
 pub use rate_limit::RateLimit;
-pub use reporter::{BatchCounts, BatchOutcome, CommitSettled, CompletedBatch, Reporter, Totals};
+pub use reporter::Reporter;
 pub use server::{ReportServer, serve};
 pub use terminal::Terminal;
 pub use text::printable;

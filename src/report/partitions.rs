@@ -118,6 +118,11 @@ impl Positions {
         sum_of_lags(&self.sorted)
     }
 
+    /// All, in the order of topic and partition.
+    pub(super) fn all(&self) -> impl ExactSizeIterator<Item = &PartitionPosition> {
+        self.sorted.iter().map(|place| &place.position)
+    }
+
     /// Topic by topic; none where there are too many for series of their own.
     pub(super) fn topics(&self) -> Vec<&[Place]> {
         let topics: Vec<&[Place]> = self.sorted.chunk_by(|a, b| a.topic() == b.topic()).collect();

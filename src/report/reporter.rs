@@ -10,7 +10,10 @@ use super::{
     build::{VERSION, librdkafka_version},
     bus::ListenerBus,
     compatible::Compatible,
+    completed::{BatchOutcome, CommitSettled, CompletedBatch, Totals},
     health::{Health, HealthAnswer, Status},
+    history::History,
+    job_graph::JobGraph,
     listener::{BatchProgress, OutputOperationInfo, StreamStopped, StreamingEvent, StreamingStarted},
     metrics::{
         DEAD_LETTER_STAGES, ERROR_KINDS, Family, INFO, Instruments, LOST_RANGE_REASONS, RATE_LIMIT, STATUS, STORE_UP,
@@ -24,7 +27,6 @@ use super::{
 use crate::{
     clock::Clock,
     error::{Error, ErrorKind, Stage},
-    types::{BatchCommit, DeadLetterStage, Isolated, LostRangeReason},
 };
 
 /// How long the listeners may take for what is under way when the stream stops.
@@ -36,106 +38,6 @@ const SUMMARY_INTERVAL: Duration = Duration::from_secs(60);
 /// Errors of one kind and stage are logged at most so often.
 const ERROR_INTERVAL: Duration = Duration::from_secs(30);
 
-/// What a batch moved. Counted when it is committed, never before.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct BatchCounts {
-    /// Offsets with a record.
-    pub records: u64,
-    /// Offsets without one.
-    pub gaps: u64,
-    /// Bytes of keys and values.
-    pub bytes: u64,
-    /// Rows for the output tables.
-    pub rows: u64,
-    /// Refused records, by the step that refused them.
-    pub dead_letters: Vec<(DeadLetterStage, u64)>,
-    /// Elements that came into no window over event time; known to whoever transformed them.
-    pub late_records: u64,
-    /// Skipped ranges: why, and how many offsets where that is known.
-    pub lost_ranges: Vec<(LostRangeReason, Option<u64>)>,
-}
-
-impl BatchCounts {
-    /// Adds what is known only once the batch is committed: the store wrote it record by record.
-    pub fn add_isolated(&mut self, isolated: Isolated) {
-        self.rows = self.rows.saturating_add(isolated.rows);
-        for (stage, count) in &mut self.dead_letters {
-            if *stage == DeadLetterStage::Write {
-                *count = count.saturating_add(isolated.dead_letters);
-            }
-        }
-    }
-
-    /// The counts of what is to be committed; `rows` is known to whoever encoded them.
-    #[must_use]
-    pub fn of(commit: &BatchCommit, rows: u64) -> Self {
-        let counts = || commit.ranges.iter().map(|range| range.counts);
-        let refused = |stage| commit.dead_letters.iter().filter(|letter| letter.stage == stage).count();
-        Self {
-            records: counts().map(|counts| counts.records).sum(),
-            gaps: counts().map(|counts| counts.gaps).sum(),
-            bytes: counts().map(|counts| counts.bytes).sum(),
-            rows,
-            dead_letters: DEAD_LETTER_STAGES
-                .into_iter()
-                .map(|stage| (stage, u64::try_from(refused(stage)).unwrap_or(u64::MAX)))
-                .collect(),
-            late_records: 0,
-            lost_ranges: commit
-                .lost_ranges
-                .iter()
-                .map(|lost| (lost.reason, lost.until_offset.map(|until| lost.from_offset.offsets_until(until))))
-                .collect(),
-        }
-    }
-}
-
-/// How a batch ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BatchOutcome {
-    /// Committed: results, dead letters and offsets are in the store.
-    Completed,
-    /// It failed, and the stream ends.
-    Failed,
-    /// Nothing of it remains; its ranges are planned again.
-    Dropped,
-}
-
-/// A batch that ended.
-#[derive(Debug, Clone)]
-pub struct CompletedBatch {
-    /// The batch, with all its times.
-    pub progress: BatchProgress,
-    /// How it ended.
-    pub outcome: BatchOutcome,
-    /// What it moved; counted only if it was committed.
-    pub counts: BatchCounts,
-    /// How long its transaction was open, the answer to COMMIT included.
-    pub commit_time: Option<Duration>,
-}
-
-/// What the store said about a commit whose answer was lost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CommitSettled {
-    /// It had happened.
-    Committed,
-    /// It had not.
-    RolledBack,
-}
-
-/// What this process has committed since it started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Totals {
-    /// Batches.
-    pub batches: u64,
-    /// Records of their ranges.
-    pub records: u64,
-    /// Offsets of their ranges without a record.
-    pub gaps: u64,
-    /// Elements that came into no window over event time.
-    pub late_records: u64,
-}
-
 /// Takes what the driver tells and passes it on: to metrics, health, logs and listeners. No call waits for anything, and
 /// none is made per record. Cheap to clone; all clones are one reporter.
 #[derive(Clone)]
@@ -144,21 +46,25 @@ pub struct Reporter {
 }
 
 pub(super) struct Shared {
-    application: String,
+    pub(super) application: String,
     pub(super) clock: Arc<dyn Clock>,
     listeners: ListenerBus,
     pub(super) instruments: Instruments,
     state: Mutex<State>,
+    /// For the web page: no scrape waits for it. Of the two locks never one is taken while the other is held.
+    pub(super) history: Mutex<History>,
+    pub(super) graph: Mutex<Arc<(JobGraph, usize)>>,
+    pub(super) created_ms: i64,
 }
 
 pub(super) struct State {
     totals: Totals,
-    health: Health,
+    pub(super) health: Health,
     pub(super) positions: Positions,
     pub(super) compatible: Compatible,
     owner: bool,
     pub(super) store_up: Option<bool>,
-    rate_limit: Option<f64>,
+    pub(super) rate_limit: Option<f64>,
     mirrors: Vec<Arc<MirrorState>>,
     waiting: u64,
     running: u64,
@@ -186,7 +92,8 @@ impl Reporter {
     pub fn with_listeners(application: impl Into<String>, clock: Arc<dyn Clock>, listeners: ListenerBus) -> Self {
         let now = clock.monotonic();
         let instruments = Instruments::new();
-        instruments.start_time.set(seconds_of_ms(clock.now_ms()));
+        let created_ms = clock.now_ms();
+        instruments.start_time.set(seconds_of_ms(created_ms));
         let state = State {
             totals: Totals::default(),
             health: Health::starting_at(now),
@@ -201,8 +108,16 @@ impl Reporter {
             summary: Summary { last: now, ..Summary::default() },
             errors: RateLimit::every(ERROR_INTERVAL),
         };
-        let shared =
-            Shared { application: application.into(), clock, listeners, instruments, state: Mutex::new(state) };
+        let shared = Shared {
+            application: application.into(),
+            clock,
+            listeners,
+            instruments,
+            state: Mutex::new(state),
+            history: Mutex::new(History::new()),
+            graph: Mutex::default(),
+            created_ms,
+        };
         Self { shared: Arc::new(shared) }
     }
 
@@ -238,15 +153,20 @@ impl Reporter {
     pub fn owned(&self, epoch: u64, batch_seq: u64) {
         self.shared.instruments.epoch.set(float(epoch));
         self.shared.instruments.batch_seq.set(float(batch_seq));
-        let mut state = self.state();
-        state.health.batch_seq = batch_seq;
-        self.own(&mut state, true);
+        {
+            let mut state = self.state();
+            state.health.batch_seq = batch_seq;
+            self.own(&mut state, true);
+        }
+        self.history().epoch = epoch;
     }
 
     /// The stream plans its first batch.
     pub fn streaming_started(&self, batch_interval: Duration) {
         self.shared.instruments.batch_interval.set(batch_interval.as_secs_f64());
-        self.post(&StreamingEvent::Started(StreamingStarted { time_ms: self.shared.clock.now_ms() }));
+        let time_ms = self.shared.clock.now_ms();
+        self.history().started(time_ms, batch_interval);
+        self.post(&StreamingEvent::Started(StreamingStarted { time_ms }));
     }
 
     /// Kafka was asked and the next ranges are known, be they empty.
@@ -266,6 +186,7 @@ impl Reporter {
     /// A batch was planned and waits for its turn.
     pub fn batch_submitted(&self, batch: &BatchProgress) {
         self.count_in_hand(|state| state.waiting += 1);
+        self.history().submitted(batch);
         self.post(&StreamingEvent::BatchSubmitted(Arc::new(batch.clone())));
     }
 
@@ -275,16 +196,19 @@ impl Reporter {
             state.waiting = state.waiting.saturating_sub(1);
             state.running += 1;
         });
+        self.history().began(batch);
         self.post(&StreamingEvent::BatchStarted(Arc::new(batch.clone())));
     }
 
     /// An output operation started.
     pub fn output_operation_started(&self, operation: &OutputOperationInfo) {
+        self.history().operation(operation);
         self.post(&StreamingEvent::OutputOperationStarted(Arc::new(operation.clone())));
     }
 
     /// An output operation ended, well or not.
     pub fn output_operation_completed(&self, operation: &OutputOperationInfo) {
+        self.history().operation(operation);
         self.post(&StreamingEvent::OutputOperationCompleted(Arc::new(operation.clone())));
     }
 
@@ -307,6 +231,7 @@ impl Reporter {
             self.count_committed(completed);
         }
         self.shared.instruments.fold_samples();
+        self.history().ended(completed);
         if completed.outcome != BatchOutcome::Dropped {
             self.post(&StreamingEvent::BatchCompleted(Arc::new(batch.clone())));
         }
@@ -338,6 +263,7 @@ impl Reporter {
     pub fn memory(&self, used_bytes: u64, budget_bytes: u64) {
         self.shared.instruments.memory_used.set(float(used_bytes));
         self.shared.instruments.memory_max.set(float(budget_bytes));
+        self.history().memory_bytes = (used_bytes, budget_bytes);
     }
 
     /// Bytes that were fetched and that no batch has taken yet.
@@ -377,6 +303,7 @@ impl Reporter {
             self.shared.instruments.fenced.increment(1);
         }
         let failure: Option<(ErrorKind, String)> = failure.map(|error| (error.kind(), error.chain()));
+        self.history().failure = failure.as_ref().map(|(_, line)| line.clone());
         let stopped = StreamStopped { time_ms: self.shared.clock.now_ms(), failure };
         self.post(&StreamingEvent::Stopped(Arc::new(stopped)));
         self.shared.listeners.close(LISTENER_GRACE);

@@ -1,4 +1,5 @@
-//! One small HTTP port for `/metrics`, `/healthz` and `/readyz`. It only answers: no request changes anything.
+//! One small HTTP port for the web page and its API, `/metrics`, `/healthz` and `/readyz`. It only answers: no request
+//! changes anything.
 //!
 //! Anyone who reaches the port may ask, so it is bounded: each connection is for one request of at most
 //! [`REQUEST_BYTES_MAX`] bytes and is cut off after [`CONNECTION_TIME_MAX`], and [`CONNECTIONS_MAX`] may be open at once.
@@ -30,7 +31,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-use super::{health::HealthAnswer, reporter::Reporter};
+use super::{api, health::HealthAnswer, page, reporter::Reporter};
 use crate::error::{Error, Result, Stage};
 
 /// A scraper's request has a few hundred bytes.
@@ -79,7 +80,7 @@ pub(super) async fn serve_within(bounds: Bounds, listen: &str, reporter: Reporte
     }
     let refused = |error| {
         Error::config(format!(
-            "cannot listen for metrics and health checks, set report.listen to another address or to \"off\" \
+            "cannot listen for the web page, metrics and health checks, set report.listen to another address or to \"off\" \
              address={listen}"
         ))
         .at(Stage::Start)
@@ -96,13 +97,13 @@ pub(super) async fn serve_within(bounds: Bounds, listen: &str, reporter: Reporte
             let _ = stopped.await;
         };
         if let Err(error) = axum::serve(bounded, router(reporter)).with_graceful_shutdown(stopped).await {
-            tracing::error!(%error, "metrics and health checks ended");
+            tracing::error!(%error, "the web page, metrics and health checks ended");
         }
     });
     if address.ip().is_loopback() {
-        tracing::info!(%address, "metrics and health checks listen");
+        tracing::info!(%address, "the web page, metrics and health checks listen");
     } else {
-        tracing::warn!(%address, "metrics and health checks listen where other machines can read them");
+        tracing::warn!(%address, "the web page, metrics and health checks listen where other machines can read them");
     }
     Ok(Some(ReportServer { address, stop: Some(stop), task }))
 }
@@ -133,7 +134,7 @@ impl Drop for ReportServer {
 }
 
 fn router(reporter: Reporter) -> Router {
-    Router::new()
+    page::with_routes(api::with_routes(Router::new()))
         .route("/metrics", get(metrics))
         .route("/healthz", get(async |State(reporter): State<Reporter>| check(&reporter.healthy())))
         .route("/readyz", get(async |State(reporter): State<Reporter>| check(&reporter.ready())))
@@ -158,7 +159,7 @@ fn check(health: &HealthAnswer) -> Response {
     answer(status, "application/json", format!("{}\n", health.body))
 }
 
-fn answer(status: StatusCode, content_type: &'static str, body: String) -> Response {
+pub(super) fn answer(status: StatusCode, content_type: &'static str, body: String) -> Response {
     (status, [(header::CONTENT_TYPE, content_type)], body).into_response()
 }
 
@@ -167,6 +168,8 @@ async fn bounded(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(page::CONTENT_SECURITY_POLICY));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     // One request per connection: what a connection may send and how long it may last is then the request's bound.
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     response

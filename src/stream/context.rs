@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use super::{
     DirectStream,
     driver::{Driver, End, STOP_SOURCES, STOP_STORE},
+    job_graph::job_graph,
     life::{Life, Resting, StreamingContextState, Termination},
     mirrors::Mirrors,
     source::{Source, SourceSpec},
@@ -98,8 +99,8 @@ impl StreamingContextBuilder {
         self
     }
 
-    /// Where metrics and health are served, and where the committed offsets are copied to. Default: nowhere, for a program that is
-    /// not the `directstream` binary.
+    /// Where the web page, metrics and health are served, and where the committed offsets are copied to. Default: nowhere, for a
+    /// program that is not the `directstream` binary.
     #[must_use]
     pub fn report_config(mut self, report: ReportConfig) -> Self {
         self.report = report;
@@ -222,6 +223,7 @@ impl StreamingContextBuilder {
         let store = self.store.ok_or_else(|| Error::config("a streaming context needs a store: give its url"))?;
         let listeners = ListenerBus::new();
         let reporter = Reporter::with_listeners(&self.application, Arc::clone(&self.clock), listeners);
+        reporter.retain_batches(self.report.retained_batches);
         let group = self.report.consumer_group.as_ref().map_or(&self.application, |mirror| &mirror.group);
         reporter.compatible_names(self.report.compatible_names.iter().copied(), group);
         let (stop, _) = watch::channel(false);
@@ -435,6 +437,7 @@ impl StreamingContext {
 
     async fn start_driver(&self) -> Result<()> {
         let parts = self.parts()?;
+        parts.reporter.job_graph(job_graph(&parts.specs, &parts.graph));
         let server = match self.report.listen {
             Some(address) => serve(&address.to_string(), self.reporter.clone()).await?,
             None => None,

@@ -391,8 +391,8 @@ impl Driver {
 
     fn report_dropped(&self, progress: BatchProgress, error: &Error, outcome: BatchOutcome) {
         self.reporter.error(error);
-        let counts = BatchCounts::default();
-        self.reporter.batch_completed(&CompletedBatch { progress, outcome, counts, commit_time: None });
+        let (counts, failure) = (BatchCounts::default(), Some(error.chain()));
+        self.reporter.batch_completed(&CompletedBatch { progress, outcome, counts, commit_time: None, failure });
     }
 
     /// Waits for the commit under way, if there is one.
@@ -435,9 +435,15 @@ impl Driver {
         match settled {
             Err(error) => {
                 let error = error.at(Stage::Commit);
-                let outcome = BatchOutcome::Failed;
+                let (outcome, failure) = (BatchOutcome::Failed, Some(error.chain()));
                 progress.processing_end_time_ms = Some(self.clock.now_ms());
-                self.reporter.batch_completed(&CompletedBatch { progress, outcome, counts, commit_time: None });
+                self.reporter.batch_completed(&CompletedBatch {
+                    progress,
+                    outcome,
+                    counts,
+                    commit_time: None,
+                    failure,
+                });
                 Err(error)
             }
             Ok(Settled::Committed(commit, ended)) => {
@@ -464,7 +470,8 @@ impl Driver {
                     );
                 }
                 let (outcome, commit_time) = (BatchOutcome::Completed, Some(commit.took));
-                self.reporter.batch_completed(&CompletedBatch { progress, outcome, counts, commit_time });
+                let completed = CompletedBatch { progress, outcome, counts, commit_time, failure: None };
+                self.reporter.batch_completed(&completed);
                 Ok(())
             }
             Ok(Settled::Refused(error, positions)) => {

@@ -11,7 +11,7 @@
 //! happens before it in `start`, one batch's work in `batch`, its size in `measured` and its deadlines in `in_hand`, its commit in `pending`; `place` is where a partition stands,
 //! `mirrors` copies what is committed for others to look at,
 //! `remember` what windows know of committed batches,
-//! and every question to Kafka is in `inquiry`. What is read that is not Kafka is in `source`, and `inputs` is how a program asks for it. `job` makes a job file a stream. `create_rdd`, `latest`, `reset` and `verify` work
+//! and every question to Kafka is in `inquiry`. What is read that is not Kafka is in `source`, and `inputs` is how a program asks for it. `job` makes a job file a stream, and `job_graph` shows what it is made of. `create_rdd`, `latest`, `reset` and `verify` work
 //! outside of any stream.
 
 mod active;
@@ -26,6 +26,7 @@ mod in_hand;
 mod inputs;
 mod inquiry;
 mod job;
+mod job_graph;
 mod latest;
 mod life;
 mod measured;

@@ -81,7 +81,7 @@ impl<T: Send + 'static> DStream<T> {
         make: impl Fn(&BatchScope) -> Result<Rdd<T>> + Send + Sync + 'static,
     ) -> Self {
         let node = Node {
-            id: graph.next_operator(),
+            id: graph.next_operator(name, nature.slide_ms),
             name,
             graph: graph.clone(),
             nature,
@@ -178,6 +178,7 @@ impl<T: Send + 'static> DStream<T> {
         if self.node.children.fetch_add(1, Ordering::Relaxed) > 0 && !self.is_kept() {
             self.node.graph.note_shared_operator();
         }
+        self.node.graph.take(self.node.id);
         self.clone()
     }
 

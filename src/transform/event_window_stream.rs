@@ -71,12 +71,12 @@ pub struct EventWindowDStream<T, K, V> {
 impl<T: Element, K: Element, V: Element> EventWindowDStream<T, K, V> {
     pub(super) fn new(graph: &Graph, slide_ms: Option<i64>, telling: Arc<Telling<T, K, V>>) -> Self {
         let nature = Nature { slide_ms, stateful: true, kept: false };
-        Self {
-            closed: told(graph, ("reduce_by_key_and_event_window", nature), &telling, |told| Arc::clone(&told.closed)),
-            updates: told(graph, ("updates", nature), &telling, |told| Arc::clone(&told.updates)),
-            late: told(graph, ("late", nature), &telling, |told| Arc::clone(&told.late)),
-            telling,
-        }
+        let closed = told(graph, ("reduce_by_key_and_event_window", nature), &telling, |told| Arc::clone(&told.closed));
+        graph.take(closed.id());
+        let updates = told(graph, ("updates", nature), &telling, |told| Arc::clone(&told.updates));
+        graph.take(closed.id());
+        let late = told(graph, ("late", nature), &telling, |told| Arc::clone(&told.late));
+        Self { closed, updates, late, telling }
     }
 }
 

@@ -22,9 +22,29 @@ pub struct Graph {
     inner: Arc<Mutex<Inner>>,
 }
 
+/// An operator as it was defined.
+#[derive(Debug, Clone)]
+pub(crate) struct Operator {
+    pub(crate) id: OperatorId,
+    pub(crate) name: &'static str,
+    /// The operators that it reads.
+    pub(crate) inputs: Vec<OperatorId>,
+    /// Whether it gives the records of an input stream.
+    pub(crate) is_input: bool,
+    /// How often it gives something, in milliseconds of batch time; `None`: with each batch.
+    pub(crate) slide_ms: Option<i64>,
+}
+
 #[derive(Default)]
 struct Inner {
-    operators: usize,
+    operators: Vec<Operator>,
+    /// Operators that were taken to be read by what is defined next. For show alone: a program that defines from several
+    /// threads at once gets its lines drawn wrong, and nothing else.
+    taken: Vec<OperatorId>,
+    /// Whether the operator that is defined next gives an input's records.
+    input_comes: bool,
+    /// What each output reads.
+    inputs_of_outputs: Vec<Vec<OperatorId>>,
     shared_operators: bool,
     /// Of each input what the program wants committed to its consumer group.
     inputs: Vec<Arc<CommitQueue>>,
@@ -167,15 +187,41 @@ impl Graph {
         work(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(crate) fn next_operator(&self) -> OperatorId {
+    pub(super) fn next_operator(&self, name: &'static str, slide_ms: Option<i64>) -> OperatorId {
         self.with(|inner| {
-            inner.operators += 1;
-            OperatorId(inner.operators)
+            let id = OperatorId(inner.operators.len() + 1);
+            let mut inputs = std::mem::take(&mut inner.taken);
+            inputs.dedup();
+            let is_input = std::mem::take(&mut inner.input_comes);
+            inner.operators.push(Operator { id, name, inputs, is_input, slide_ms });
+            id
         })
+    }
+
+    /// The operator is read by what is defined next.
+    pub(super) fn take(&self, id: OperatorId) {
+        self.with(|inner| inner.taken.push(id));
+    }
+
+    /// What was taken is read by nothing that is defined.
+    pub(super) fn untake(&self) {
+        self.with(|inner| inner.taken.clear());
+    }
+
+    /// The operators, in order of definition.
+    pub(crate) fn operators(&self) -> Vec<Operator> {
+        self.with(|inner| inner.operators.clone())
+    }
+
+    /// What each output reads, in their order.
+    pub(crate) fn inputs_of_outputs(&self) -> Vec<Vec<OperatorId>> {
+        self.with(|inner| inner.inputs_of_outputs.clone())
     }
 
     pub(super) fn next_input(&self) -> (usize, Arc<CommitQueue>) {
         self.with(|inner| {
+            // What an operation took that was refused after that is nobody's.
+            (inner.taken, inner.input_comes) = (Vec::new(), true);
             let commits = Arc::new(CommitQueue::default());
             inner.inputs.push(Arc::clone(&commits));
             (inner.inputs.len() - 1, commits)
@@ -302,7 +348,11 @@ impl Graph {
             // It would be silently left out by whoever started meanwhile.
             tracing::error!("{error} output={output:?}");
         }
-        self.with(|inner| inner.outputs.push(output));
+        self.with(|inner| {
+            inner.outputs.push(output);
+            let inputs = std::mem::take(&mut inner.taken);
+            inner.inputs_of_outputs.push(inputs);
+        });
     }
 
     /// Gives files to an output.
@@ -344,7 +394,7 @@ impl Graph {
 impl fmt::Debug for Graph {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.with(|inner| {
-            f.debug_struct("Graph").field("operators", &inner.operators).field("outputs", &inner.outputs).finish()
+            f.debug_struct("Graph").field("operators", &inner.operators.len()).field("outputs", &inner.outputs).finish()
         })
     }
 }

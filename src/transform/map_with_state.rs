@@ -214,6 +214,7 @@ where
             let partitions = operator.mapped(scope.batch().batch_seq)?;
             Ok(Rdd::of_shared(scope, std::iter::once(partitions)))
         });
+        graph.take(mapped.id());
         let snapshots = DStream::of_nature(graph, "state_snapshots", nature, move |scope| Ok(state.all(scope)));
         MapWithStateDStream { mapped, snapshots }
     }

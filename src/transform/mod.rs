@@ -113,6 +113,7 @@ pub use element::{Element, Key};
 pub use emit_by_key::Emit;
 pub use event_window::{EventWindow, EventWindows};
 pub use event_window_stream::EventWindowDStream;
+pub(crate) use graph::Operator;
 pub use graph::{Graph, Output, Prepared, SideEffect, ToKafka, TransactionalOutput};
 pub(crate) use has_offset_ranges::CommitQueue;
 pub use has_offset_ranges::{CanCommitOffsets, DirectKafkaInputDStream, DirectRdd, HasOffsetRanges};

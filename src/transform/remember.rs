@@ -56,6 +56,7 @@ impl<T: Clone + Send + Sync + 'static> DStream<T> {
         }
         // They force no batch: what is remembered does not change by time alone.
         let history = History::of(self, remembered_ms, 0);
+        self.graph().untake();
         Ok(RememberedDStream { stream: self.clone(), history })
     }
 }

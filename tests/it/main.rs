@@ -20,3 +20,4 @@ mod store;
 mod support;
 mod tidy;
 mod watch;
+mod web_page;

@@ -116,7 +116,7 @@ fn every_fault_is_found_where_it_is() {
 }
 
 #[test]
-fn values_of_the_stream_input_and_report_sections_are_checked() {
+fn values_of_the_stream_and_input_sections_are_checked() {
     for (section, line, expected) in [
         ("stream", "batch_interval = \"5 parsecs\"", ":12:18: stream.batch_interval: not a duration such as"),
         ("stream", "batch_interval = 500", "expected a string, found an integer word=\"500\""),
@@ -161,10 +161,22 @@ fn values_of_the_stream_input_and_report_sections_are_checked() {
         ("stream", "spark.streaming.kafka.maxRatePerPartition = 5", "did you mean stream.max_rate_per_partition?"),
         ("input", "format = \"avro\"", "input.format: not one of \"json\", \"text\", \"bytes\" word=\"avro\""),
         ("input", "on_error = \"skip\"", "not one of \"fail\", \"dead_letter\""),
+        ("raport", "listen = \"off\"", "job.toml:11:2: raport: unknown key; did you mean report? word=\"raport\""),
+    ] {
+        let found = faults(&format!("{SMALL}[{section}]\n{line}\n"));
+        assert_eq!(found.len(), 1, "{line}: {found:?}");
+        assert!(found[0].contains(expected), "{line}: {found:?}");
+    }
+}
+
+#[test]
+fn values_of_the_report_section_are_checked() {
+    for (section, line, expected) in [
         ("report", "listen = \"9464\"", "report.listen: not an address and a port"),
         ("report", "consumer_group.group = \"\"", "report.consumer_group.group: not the name of a consumer group"),
         ("report", "consumer_group = {}", "report.consumer_group.group: missing"),
         ("report", "zookeeper.group = \"g\"", "report.zookeeper.connect: missing"),
+        ("report", "retained_batches = 0", "report.retained_batches: must be between 1 and 10000 word=\"0\""),
         (
             "report",
             "compatible_names = [\"kafka_exporter\", \"burrow\"]",
@@ -182,7 +194,6 @@ fn values_of_the_stream_input_and_report_sections_are_checked() {
             "zookeeper = { connect = \"z\", digest = \"canary\" }",
             "report.zookeeper.digest: not user:password",
         ),
-        ("raport", "listen = \"off\"", "job.toml:11:2: raport: unknown key; did you mean report? word=\"raport\""),
     ] {
         let found = faults(&format!("{SMALL}[{section}]\n{line}\n"));
         assert_eq!(found.len(), 1, "{line}: {found:?}");

@@ -64,6 +64,7 @@ columns.body.from = "value"
 [report]
 listen = "off"
 compatible_names = ["kafka-lag-exporter", "kafka_exporter"]
+retained_batches = 50
 "#;
 
 /// The least that is a job.
@@ -155,7 +156,7 @@ fn every_key_of_a_file_is_read() {
     assert_eq!(job.store.url.expose(), "postgres://app@localhost/app");
     assert_eq!(job.store.migrate, Migrate::Off);
     assert_eq!(job.store.ledger_retention, Duration::from_secs(7 * 86_400));
-    assert_eq!(job.report.listen, None);
+    assert_eq!((job.report.listen, job.report.retained_batches), (None, 50));
     assert_eq!(job.report.compatible_names, CompatibleNames::ALL.into());
 }
 

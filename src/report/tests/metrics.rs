@@ -60,6 +60,7 @@ fn told_everything() -> Reporter {
         dead_letters: vec![(DeadLetterStage::Convert, 2)],
         late_records: 3,
         lost_ranges: vec![(LostRangeReason::Retention, Some(100)), (LostRangeReason::TopicRecreated, None)],
+        ..BatchCounts::default()
     };
     let mut ended = completed(done, counts);
     ended.commit_time = Some(Duration::from_millis(12));

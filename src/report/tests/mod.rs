@@ -1,9 +1,11 @@
 //! Tests of the report stage. Time is a manual clock's; nothing sleeps except where a thread of its own is the subject.
 
+mod api;
 mod bus;
 mod compatible;
 mod dashboards;
 mod health;
+mod history;
 mod log;
 mod metrics;
 mod progress;
@@ -54,5 +56,5 @@ fn batch(batch_seq: u64, ranges: Vec<OffsetRange>) -> BatchProgress {
 }
 
 fn completed(progress: BatchProgress, counts: BatchCounts) -> CompletedBatch {
-    CompletedBatch { progress, outcome: BatchOutcome::Completed, counts, commit_time: None }
+    CompletedBatch { progress, outcome: BatchOutcome::Completed, counts, commit_time: None, failure: None }
 }

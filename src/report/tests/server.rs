@@ -11,7 +11,9 @@ use super::reporter;
 use crate::{
     error::{Error, ErrorKind},
     report::{
-        ReportServer, Reporter, Status, serve,
+        ReportServer, Reporter, Status,
+        page::FILES,
+        serve,
         server::{Bounds, serve_within},
     },
 };
@@ -61,7 +63,7 @@ async fn the_port_answers_what_the_reporter_says() {
 async fn anything_else_is_not_found_and_nothing_can_be_changed() {
     let (reporter, _) = reporter();
     let server = server(&reporter).await;
-    for path in ["/", "/metrics/", "/../etc/passwd", "/debug/vars"] {
+    for path in ["/index.html", "/api/v1/", "/api/v1/overview/", "/metrics/", "/../etc/passwd", "/debug/vars"] {
         assert!(get(server.local_addr(), path).await.starts_with("HTTP/1.1 404 "), "{path}");
     }
     let post = exchange(server.local_addr(), b"POST /metrics HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n").await;
@@ -89,6 +91,58 @@ async fn a_request_without_end_is_cut_off() {
     let answer = exchange(server.local_addr(), &endless).await;
     assert!(!answer.contains(" 200 "), "{answer}");
     assert!(get(server.local_addr(), "/healthz").await.contains(" 200 "));
+}
+
+/// The page and its API are served with what keeps a browser from running or loading anything else.
+#[tokio::test]
+async fn the_page_and_its_api_are_served_under_a_strict_policy() {
+    let (reporter, _) = reporter();
+    let server = server(&reporter).await;
+    let ask = async |path: &str| get(server.local_addr(), path).await;
+    let policy = "content-security-policy: default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+                  img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'\r\n";
+    for (path, kind, text) in FILES {
+        let answer = ask(path).await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with(text), "{path}");
+        assert!(answer.contains(&format!("content-type: {kind}\r\n")) && answer.contains(policy), "{path}");
+        let bounds = ["referrer-policy: no-referrer", "x-content-type-options: nosniff", "cache-control: no-store"];
+        assert!(bounds.iter().all(|bound| answer.contains(bound)), "{path}");
+        // What comes from elsewhere is never read as markup, and nothing is loaded from elsewhere.
+        for banned in [
+            "innerHTML",
+            "outerHTML",
+            "insertAdjacentHTML",
+            "document.write",
+            "eval(",
+            "https://",
+            " style=",
+            "onclick=",
+        ] {
+            assert!(!text.contains(banned), "{path} has {banned}");
+        }
+    }
+    let applications = ask("/api/v1/applications").await;
+    assert!(
+        applications.contains("content-type: application/json\r\n") && applications.contains(policy),
+        "{applications}"
+    );
+    assert!(applications.contains("\"id\":\"orders\""), "{applications}");
+    assert!(ask("/api/v1/applications/orders/streaming/batches").await.ends_with("[]"));
+    assert!(ask("/api/v1/applications/no%3Cb%3E/streaming/batches").await.ends_with("unknown app: no<b>\n"));
+    let missing = ask("/api/v1/applications/orders/streaming/batches/5").await;
+    assert!(missing.starts_with("HTTP/1.1 404 ") && missing.contains("content-type: text/plain"), "{missing}");
+    assert!(ask("/api/v1/partitions?count=many").await.starts_with("HTTP/1.1 400 "));
+}
+
+/// UI-18: like Spark's tab, the page is there while the stream is, and gone with it.
+#[tokio::test]
+async fn ui_18_the_page_is_gone_after_the_stop() {
+    let (reporter, _) = reporter();
+    let server = server(&reporter).await;
+    let address = server.local_addr();
+    assert!(get(address, "/").await.contains("<title>directstream</title>"));
+    server.shutdown().await;
+    assert!(TcpStream::connect(address).await.is_err());
 }
 
 /// Slow senders: a connection is closed when its time is up, and only then is there room for the next one.

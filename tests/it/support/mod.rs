@@ -10,6 +10,7 @@
 //! There is no third way and no skipping: without a Docker engine a test fails and says how to get one. Tests that break
 //! a server always start one of their own.
 
+mod browser;
 mod console;
 mod cutter;
 mod example;
@@ -25,6 +26,7 @@ mod sweep;
 mod wait;
 mod zookeeper;
 
+pub(crate) use browser::Browser;
 pub(crate) use console::Seen;
 pub(crate) use cutter::{Cutter, Fault};
 pub(crate) use example::{example_names, example_program, run_example};
