@@ -56,7 +56,9 @@ impl Watched {
                  backpressure = { enabled = true, initial_rate = 1000 }",
             )
             .input("on_error = \"dead_letter\"")
-            .report(format!("listen = \"{instance}\"\ncompatible_names = [{names}]\nconsumer_group.group = \"watched\""))
+            .report(format!(
+                "listen = \"{instance}\"\ncompatible_names = [{names}]\nconsumer_group.group = \"watched\""
+            ))
             .outputs(OUTPUT)
             .write(folder.path());
         let configuration = format!(
