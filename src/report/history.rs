@@ -9,11 +9,12 @@ use std::{
 use super::{
     completed::{BatchCounts, BatchOutcome, CompletedBatch, CountedRange},
     listener::{BatchProgress, InputInfo, OutputOperationInfo},
+    metrics::LOST_RANGE_REASONS,
     text::shortened,
 };
 use crate::{
     config::RETAINED_BATCHES_DEFAULT,
-    types::{BatchTime, DeadLetterStage, OffsetRange},
+    types::{BatchTime, DeadLetterStage, LostRangeReason, OffsetRange},
 };
 
 /// Of one batch so many ranges are kept, the longest: a page of 2,000 lines is read by nobody.
@@ -258,7 +259,8 @@ impl History {
         self.sums.completed_batches += 1;
         if *outcome == BatchOutcome::Completed {
             self.sums.add(counts);
-            entry.counts = BatchCounts { ranges: Arc::default(), ..counts.clone() };
+            let lost_ranges = by_reason(&counts.lost_ranges);
+            entry.counts = BatchCounts { ranges: Arc::default(), lost_ranges, ..counts.clone() };
             entry.ranges = KeptRanges::Counted(longest(&counts.ranges));
         }
         self.keep(entry);
@@ -390,4 +392,15 @@ fn push_within(list: &mut VecDeque<Arc<BatchEntry>>, max: usize, entry: BatchEnt
     list.push_back(Arc::new(entry));
     let gone = list.len().saturating_sub(max.max(1));
     list.drain(..gone).collect()
+}
+
+/// The lost ranges in one sum per reason: a batch may have one of each partition, and is kept for long.
+fn by_reason(lost: &[(LostRangeReason, Option<u64>)]) -> Vec<(LostRangeReason, Option<u64>)> {
+    let of = |reason| {
+        let mut same = lost.iter().filter(|(own, _)| *own == reason).map(|(_, offsets)| *offsets).peekable();
+        same.peek()?;
+        // One of which it is not known how many makes the sum unknown.
+        Some((reason, same.try_fold(0_u64, |sum, offsets| Some(sum.saturating_add(offsets?)))))
+    };
+    LOST_RANGE_REASONS.into_iter().filter_map(of).collect()
 }

@@ -9,7 +9,7 @@ use crate::{
         Reporter,
         history::{Averages, BATCH_RANGES_MAX, BatchState, KeptRanges, RANGES_MAX},
     },
-    types::{DeadLetterStage, OffsetRange},
+    types::{DeadLetterStage, LostRangeReason, OffsetRange},
 };
 
 /// Waiting, running, completed; received and processed records: Spark's `StreamingJobProgressListener`.
@@ -100,6 +100,19 @@ fn ui_10_the_oldest_completed_batches_are_dropped_above_the_limit() {
     let kept: Vec<u64> = history.completed().map(|entry| entry.batch_seq).collect();
     assert_eq!((kept, history.sums.completed_batches), ((11..=30).rev().collect(), 30));
     assert_eq!(history.sums.processed_records, 300);
+}
+
+#[test]
+fn lost_ranges_are_kept_as_one_sum_per_reason() {
+    let (reporter, _) = reporter();
+    let lost = |reason, count: u64, offsets| std::iter::repeat_n((reason, offsets), usize::try_from(count).unwrap());
+    let lost_ranges = lost(LostRangeReason::Retention, 1_000, Some(3));
+    let lost_ranges = lost_ranges.chain(lost(LostRangeReason::TopicRecreated, 2, None)).collect();
+    let counts = BatchCounts { lost_ranges, ..BatchCounts::default() };
+    reporter.batch_completed(&completed(batch(1, vec![]), counts));
+    let history = reporter.history();
+    let kept = &history.completed().next().unwrap().counts.lost_ranges;
+    assert_eq!(*kept, [(LostRangeReason::Retention, Some(3_000)), (LostRangeReason::TopicRecreated, None)]);
 }
 
 #[test]
