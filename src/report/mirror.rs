@@ -6,8 +6,8 @@
 //! 2. Within one term it goes forward only. A new term begins where the store is, also further back: that is how it follows an
 //!    operator who moved the offsets, and how it catches up after a process that died between a commit and its copy.
 //! 3. What is to be written lies in a slot with one offset per partition, where the last value wins; nobody waits for it.
-//! 4. Only the owner writes: a commit proves that the application is ours, and a proof that has become old is renewed by asking
-//!    the store. So a process that stood still while another one took over writes nothing any more when it goes on.
+//! 4. Only the owner writes: before each write the store is asked whose the application is. So a process that stood still while
+//!    another one took over writes nothing any more when it goes on.
 //! 5. A server that is away costs a try a second, a count, and a line in the log every half minute.
 
 mod group;
@@ -180,9 +180,9 @@ impl MirrorState {
         self.changed.notify_one();
     }
 
-    /// These are committed, and it was this process that committed them: that was told at `proved`, in monotonic time.
-    pub(crate) fn committed(&self, offsets: impl IntoIterator<Item = (TopicPartition, Offset)>, proved: Duration) {
-        self.with(|told| told.slot.committed(offsets, proved));
+    /// These are committed, and it was this process that committed them.
+    pub(crate) fn committed(&self, offsets: impl IntoIterator<Item = (TopicPartition, Offset)>) {
+        self.with(|told| told.slot.committed(offsets));
         self.changed.notify_one();
     }
 

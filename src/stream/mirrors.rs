@@ -133,11 +133,11 @@ impl Mirrors {
         super::batch::ends_of(commit).map(end).collect()
     }
 
-    /// These are committed, and that was told at `proved`, in monotonic time.
-    pub(super) fn committed(&self, ends: &[(TopicPartition, Offset)], proved: Duration) {
+    /// These are committed.
+    pub(super) fn committed(&self, ends: &[(TopicPartition, Offset)]) {
         for one in self.all.iter() {
             let own = ends.iter().filter(|(known, _)| is_of(&one.streams, &self.sources, known));
-            one.mirror.state().committed(own.cloned(), proved);
+            one.mirror.state().committed(own.cloned());
         }
     }
 

@@ -114,7 +114,7 @@ async fn commit_with_retries(
     let started = patience.clock.monotonic();
     let ends = patience.mirrors.ends_of(&batch);
     if failpoint::mutant("mirror_before_commit") {
-        patience.mirrors.committed(&ends, started);
+        patience.mirrors.committed(&ends);
     }
     for attempt in 1_u32.. {
         match committer.commit(batch).await? {
@@ -123,7 +123,7 @@ async fn commit_with_retries(
                     patience.reporter.commit_settled(CommitSettled::Committed);
                 }
                 let ended = Ended { at: patience.clock.monotonic(), at_ms: patience.clock.now_ms() };
-                patience.mirrors.committed(&ends, ended.at);
+                patience.mirrors.committed(&ends);
                 return Ok(Settled::Committed(commit, ended));
             }
             CommitOutcome::Conflict { positions, .. } => return Ok(Settled::Conflict(positions)),

@@ -1,7 +1,5 @@
 //! What is to be written, and what was: pure.
 
-use std::time::Duration;
-
 use super::Offsets;
 use crate::types::{Offset, TopicPartition};
 
@@ -17,8 +15,6 @@ pub(super) struct Slot {
     whole: bool,
     /// How often that was asked for: an answer to what was asked before is no answer to it.
     round: u64,
-    /// When it was last certain that the application is ours, in monotonic time; `None`: it is in doubt.
-    proved: Option<Duration>,
 }
 
 /// What is to be written next.
@@ -32,17 +28,15 @@ pub(super) struct Due {
 
 impl Slot {
     /// A term begins, or somebody moved the stored offsets: all is to be written, further back as well.
-    /// Whose the application is has to be asked before: reading them was no proof.
     pub(super) fn begin(&mut self, offsets: Offsets) {
         self.before.clone_from(&offsets);
         self.committed = offsets;
         self.written.clear();
-        self.doubt();
         self.again();
     }
 
     /// Offsets are committed. Within a term they go forward only.
-    pub(super) fn committed(&mut self, offsets: impl IntoIterator<Item = (TopicPartition, Offset)>, proved: Duration) {
+    pub(super) fn committed(&mut self, offsets: impl IntoIterator<Item = (TopicPartition, Offset)>) {
         for (topic_partition, offset) in offsets {
             match self.committed.get_mut(&topic_partition) {
                 Some(known) => *known = offset.max(*known),
@@ -52,7 +46,6 @@ impl Slot {
                 }
             }
         }
-        self.proved = self.proved.max(Some(proved));
     }
 
     /// All is to be written once more.
@@ -75,21 +68,6 @@ impl Slot {
             self.written.extend(due.offsets);
             self.whole = false;
         }
-    }
-
-    /// Whether the application was ours within `age` before `now`.
-    pub(super) fn is_proved(&self, now: Duration, age: Duration) -> bool {
-        self.proved.is_some_and(|proved| now.saturating_sub(proved) <= age)
-    }
-
-    /// The application is ours, as of `at`.
-    pub(super) fn prove(&mut self, at: Duration) {
-        self.proved = self.proved.max(Some(at));
-    }
-
-    /// Somebody else has written: whose the application is has to be asked.
-    pub(super) fn doubt(&mut self) {
-        self.proved = None;
     }
 
     /// Committed and not written offsets, summed.

@@ -23,7 +23,7 @@ fn seconds(seconds: u64) -> Duration {
 pub(in crate::report) fn told(kind: MirrorKind, clock: Arc<dyn Clock>) -> Arc<MirrorState> {
     let state = MirrorState::new(kind, clock);
     state.begin(of(&[(0, 10), (1, 5)]));
-    state.committed(of(&[(0, 14)]), Duration::ZERO);
+    state.committed(of(&[(0, 14)]));
     state.failed();
     state.succeeded();
     Arc::new(state)
@@ -38,7 +38,7 @@ fn all_is_due_at_first_and_then_what_differs() {
     assert_eq!((&due.offsets, due.whole), (&of(&[(0, 10), (1, 5)]), true));
     slot.wrote(due);
     assert_eq!((slot.due(), slot.lag()), (None, 0));
-    slot.committed(of(&[(1, 8)]), seconds(1));
+    slot.committed(of(&[(1, 8)]));
     assert_eq!((slot.due().unwrap().offsets, slot.lag()), (of(&[(1, 8)]), 3));
     slot.again();
     assert_eq!(slot.due().unwrap().offsets, of(&[(0, 10), (1, 8)]));
@@ -49,7 +49,7 @@ fn the_last_value_wins_and_within_a_term_it_never_goes_back() {
     let mut slot = Slot::default();
     slot.begin(of(&[(0, 10)]));
     for offset in [11, 30, 20] {
-        slot.committed(of(&[(0, offset)]), seconds(1));
+        slot.committed(of(&[(0, offset)]));
     }
     assert_eq!((slot.due().unwrap().offsets, slot.lag()), (of(&[(0, 30)]), 20));
     // A new term begins where the store is.
@@ -72,24 +72,10 @@ fn a_partition_that_joins_counts_from_its_first_commit() {
     let mut slot = Slot::default();
     slot.begin(Offsets::new());
     assert_eq!(slot.due(), None, "there is nothing to write");
-    slot.committed(of(&[(7, 1_000)]), seconds(1));
+    slot.committed(of(&[(7, 1_000)]));
     assert_eq!((slot.lag(), slot.due().unwrap().offsets), (0, of(&[(7, 1_000)])));
-    slot.committed(of(&[(7, 1_002)]), seconds(1));
+    slot.committed(of(&[(7, 1_002)]));
     assert_eq!(slot.lag(), 2);
-}
-
-#[test]
-fn a_commit_proves_for_a_while_whose_the_application_is() {
-    let mut slot = Slot::default();
-    slot.begin(of(&[(0, 1)]));
-    assert!(!slot.is_proved(seconds(5), seconds(2)), "reading offsets is no proof");
-    slot.committed(of(&[(0, 2)]), seconds(5));
-    assert!(slot.is_proved(seconds(7), seconds(2)) && !slot.is_proved(seconds(8), seconds(2)));
-    // An older one takes nothing away.
-    slot.prove(seconds(1));
-    assert!(slot.is_proved(seconds(7), seconds(2)));
-    slot.doubt();
-    assert!(!slot.is_proved(seconds(5), seconds(2)));
 }
 
 /// What is wrong at the moment, and what was written.
@@ -178,7 +164,7 @@ impl Run {
     }
 
     fn commits(&self, offsets: &[(i32, i64)]) {
-        self.mirror.state().committed(of(offsets), self.clock.monotonic());
+        self.mirror.state().committed(of(offsets));
     }
 
     fn last(&self) -> Option<Offsets> {
@@ -225,10 +211,8 @@ async fn a_fenced_process_writes_nothing_more() {
     let run = Run::of(&[(0, 0)], World::default());
     run.until("the start", |world| world.written.len() == 1).await;
     with(&run.world, |world| world.not_ours = Some(ErrorKind::Fenced));
-    // It was committed, and then the process stood still while another one took over.
-    let committed = run.clock.monotonic();
-    run.clock.advance(seconds(60));
-    run.mirror.state().committed(of(&[(0, 7)]), committed);
+    // It was committed, and then the process stood still while another one took over, be it ever so short.
+    run.commits(&[(0, 7)]);
     run.until("what goes with the session is gone", |world| world.closed == 1).await;
     run.mirror.close(MirrorEnd::Flush, LIMIT).await;
     assert_eq!(with(&run.world, |world| (world.written.len(), world.closed)), (1, 1));
@@ -244,7 +228,7 @@ async fn while_nobody_knows_whose_the_application_is_nothing_is_written() {
 }
 
 #[tokio::test]
-async fn where_somebody_else_has_written_the_store_is_asked_first() {
+async fn where_somebody_else_has_written_nothing_is_tried_before_the_store_says_whose_it_is() {
     let run = Run::of(&[(0, 0)], World::default());
     run.until("the start", |world| world.written.len() == 1).await;
     with(&run.world, |world| world.fails = Some(ErrorKind::Conflict));
