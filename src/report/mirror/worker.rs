@@ -81,7 +81,9 @@ impl Worker {
             return Tried::Failed(error);
         }
         // A commit of a moment ago is no proof: the process may have stood still since, and another one may own the application.
-        match self.owner.check().await {
+        // The answer comes after any commit under way, so that it also keeps the mirror behind the store.
+        let asked = if failpoint::mutant("mirror_before_commit") { Ok(()) } else { self.owner.check().await };
+        match asked {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::Fenced => return Tried::Fenced,
             Err(_) => return Tried::NotProved,
