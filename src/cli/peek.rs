@@ -47,9 +47,10 @@ pub(super) async fn peek(args: PeekArgs, console: &Console) -> Result<CommandEnd
     let ranges = named.map(|((topic_partition, range), ends)| within(topic_partition, range, ends));
     let ranges = ranges.collect::<Result<Vec<_>>>()?;
     let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
-    let records = create_rdd(&stream, ranges)?.take(limit).map_err(|error| error.at(Stage::Read))?;
-    let peeked: Vec<Peeked> = records.iter().map(|record| Peeked::of(record, args.bytes)).collect();
-    let cut = peeked.len() == limit;
+    // One more than are shown tells whether there are more.
+    let records = create_rdd(&stream, ranges)?.take(limit.saturating_add(1)).map_err(|error| error.at(Stage::Read))?;
+    let peeked: Vec<Peeked> = records.iter().take(limit).map(|record| Peeked::of(record, args.bytes)).collect();
+    let cut = records.len() > limit;
     console.print(&peeked, |peeked| text(peeked, cut))?;
     Ok(CommandEnd::Done)
 }

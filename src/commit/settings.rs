@@ -186,3 +186,11 @@ pub enum StoreHealth {
     /// It is over, in good order.
     Stopped,
 }
+
+impl StoreHealth {
+    /// Whether the store answers, as far as is known.
+    #[must_use]
+    pub const fn is_up(&self) -> bool {
+        !matches!(self, Self::Unavailable(_) | Self::Ended(..))
+    }
+}

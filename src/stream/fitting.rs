@@ -5,7 +5,7 @@ use super::{
     source::{SourceSpec, kafka_properties},
 };
 use crate::{
-    commit::{Committer, StoreHealth},
+    commit::Committer,
     config::{KafkaConfig, StoreKind},
     error::{Error, Result},
     kafka::KafkaProperties,
@@ -100,7 +100,7 @@ pub(super) fn report_store(committer: &Committer, reporter: Reporter) {
     let (mut health, counts) = (committer.health(), committer.counts());
     tokio::spawn(async move {
         loop {
-            let up = !matches!(*health.borrow_and_update(), StoreHealth::Unavailable(_) | StoreHealth::Ended(..));
+            let up = health.borrow_and_update().is_up();
             reporter.store(up, counts.reconnects(), counts.errors());
             if health.changed().await.is_err() {
                 return;

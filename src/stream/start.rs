@@ -276,7 +276,7 @@ async fn own(
             Ok(()) = told.changed() => {
                 let (waiting, up) = {
                     let health = told.borrow_and_update();
-                    (*health == StoreHealth::Waiting, !matches!(*health, StoreHealth::Unavailable(_)))
+                    (*health == StoreHealth::Waiting, health.is_up())
                 };
                 parts.reporter.status(if waiting { Status::Standby } else { Status::Starting });
                 // Counted from when the application is owned.

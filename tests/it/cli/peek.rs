@@ -61,6 +61,11 @@ async fn the_records_of_ranges_are_shown_and_nothing_steers_the_terminal() {
     assert_eq!(offsets(brokers, &[&format!("{topic}:0:1..3")]), [(0, 1), (0, 2)]);
     assert_eq!(offsets(brokers, &[&format!("{topic}:0:4..")]), []);
     assert_eq!(offsets(brokers, &[&all[0], &all[1], "--limit", "2"]), [(0, 0), (0, 1)]);
+    // Whether there are more is said, and only then.
+    for (limit, last) in [("4", "records: 4 (--limit shows more)"), ("5", "records: 5")] {
+        let ran = peek(brokers, &[&all[0], &all[1], "--limit", limit]);
+        assert_eq!(ran.stdout.lines().last(), Some(last), "{}", ran.stdout);
+    }
 }
 
 #[tokio::test]
