@@ -9,8 +9,8 @@ use super::{
     aggregator::{Reduce, combined},
 };
 
-/// Takes one pair, its key borrowed from the element.
-pub type Emit<'e, Q, V> = dyn FnMut(&Q, V) + 'e;
+/// Takes one pair, its key borrowed from the element, for `'k`.
+pub type Emit<'e, 'k, Q, V> = dyn FnMut(&'k Q, V) + 'e;
 
 fn emitted<T, Q, K, V, E, F>(rdd: &Rdd<T>, function: Arc<E>, combine: Arc<Reduce<V, F>>) -> Rdd<(K, V)>
 where
@@ -18,14 +18,14 @@ where
     Q: Hash + Equivalent<K> + ?Sized + 'static,
     for<'q> K: Key + From<&'q Q>,
     V: Element,
-    E: Fn(&T, &mut Emit<'_, Q, V>) + Send + Sync + 'static,
+    E: for<'k> Fn(&'k T, &mut Emit<'_, 'k, Q, V>) + Send + Sync + 'static,
     F: Fn(V, V) -> V + Send + Sync + 'static,
 {
     let (scope, parent) = (rdd.scope(), rdd.compute());
     let partitioner = Partitioner::usual(scope, parent.partitions());
     combined((scope, "emit_by_key"), parent, partitioner, combine, move |parent, (partition, task), side| {
         parent.compute(partition, task, &mut |item| {
-            function(&item, &mut |key, value| side.add_borrowed(key, value));
+            side.add_borrowed(|emit| function(&item, emit));
             ControlFlow::Continue(())
         })
     })
@@ -35,7 +35,7 @@ impl<T: Send + 'static> Rdd<T> {
     /// One pair per key that `function` emits, as [`DStream::emit_by_key`].
     pub fn emit_by_key<Q, K, V>(
         &self,
-        function: impl Fn(&T, &mut Emit<'_, Q, V>) + Send + Sync + 'static,
+        function: impl for<'k> Fn(&'k T, &mut Emit<'_, 'k, Q, V>) + Send + Sync + 'static,
         combine: impl Fn(V, V) -> V + Send + Sync + 'static,
     ) -> Rdd<(K, V)>
     where
@@ -50,7 +50,8 @@ impl<T: Send + 'static> Rdd<T> {
 impl<T: Send + 'static> DStream<T> {
     /// `flat_map` to pairs and [`reduce_by_key`](DStream::reduce_by_key) in one step: `function` emits pairs whose keys borrow
     /// from the element, and a key is copied only when a partition sees it for the first time. It gives what the two steps
-    /// give, and allocates nothing per element. Spark has no such form.
+    /// give, and allocates nothing per element. Keys that are made on the way, in lower case for instance, are for the two
+    /// steps. Spark has no such form.
     ///
     /// ```
     /// # use directstream::{transform::DStream, types::Record};
@@ -67,7 +68,7 @@ impl<T: Send + 'static> DStream<T> {
     /// ```
     pub fn emit_by_key<Q, K, V>(
         &self,
-        function: impl Fn(&T, &mut Emit<'_, Q, V>) + Send + Sync + 'static,
+        function: impl for<'k> Fn(&'k T, &mut Emit<'_, 'k, Q, V>) + Send + Sync + 'static,
         combine: impl Fn(V, V) -> V + Send + Sync + 'static,
     ) -> DStream<(K, V)>
     where

@@ -151,6 +151,22 @@ fn emit_by_key_gives_what_flat_map_and_reduce_by_key_give() {
 }
 
 #[test]
+fn emit_by_key_combines_in_the_order_in_which_pairs_are_emitted() {
+    // More pairs an element than are looked up together, of two keys in turns.
+    let line = (0..50).map(|n| format!("{n},")).collect::<Vec<_>>().join(" ");
+    let (graph, batch) = (Graph::default(), scope(&[&[&line, &line], &[&line]]));
+    let joined: DStream<(String, String)> = DirectKafkaInputDStream::new(&graph).emit_by_key(
+        |record, emit| {
+            let words = record.text().unwrap_or_default().split(' ').enumerate();
+            words.for_each(|(n, word)| emit(if n % 2 == 0 { "even" } else { "odd" }, word.to_owned()));
+        },
+        |before, later| before + &later,
+    );
+    let of = |first: usize| (first..50).step_by(2).map(|n| format!("{n},")).collect::<String>().repeat(3);
+    assert_eq!(sorted(&joined, &batch), [("even".to_owned(), of(0)), ("odd".to_owned(), of(1))]);
+}
+
+#[test]
 fn values_are_combined_in_the_order_of_partitions_and_never_copied_on_the_way() {
     static COPIES: AtomicUsize = AtomicUsize::new(0);
     struct Text(String);
