@@ -71,6 +71,9 @@ pub fn effective(job: &Job) -> Vec<EffectiveValue> {
         values.put("report.zookeeper.group", &mirror.group);
         values.put_option("report.zookeeper.digest", mirror.digest.as_ref().map(|_| HIDDEN));
     }
+    if let Some(traces) = &report.traces {
+        values.put("report.traces.endpoint", traces.url());
+    }
     values.list
 }
 

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Origins, Secret, StoreUrl};
+use super::{Origins, Secret, StoreUrl, TracesConfig};
 pub use crate::kafka::IsolationLevel;
 use crate::types::{Offset, TableSpec, TopicPartition};
 
@@ -298,6 +298,8 @@ pub struct ReportConfig {
     pub zookeeper: Option<ZookeeperMirror>,
     /// Other exporters' names under which the metrics are told as well.
     pub compatible_names: BTreeSet<CompatibleNames>,
+    /// Where a trace of every batch is sent.
+    pub traces: Option<TracesConfig>,
 }
 
 /// An exporter of consumer groups whose names dashboards know.
@@ -331,6 +333,7 @@ impl Default for ReportConfig {
             consumer_group: None,
             zookeeper: None,
             compatible_names: BTreeSet::new(),
+            traces: None,
         }
     }
 }

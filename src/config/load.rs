@@ -156,7 +156,11 @@ fn job(root: &Section<'_>, options: &LoadOptions) -> Option<Job> {
         format: input.as_ref().map(|input| input.format),
     };
     let outputs = output::read(root, around);
-    let around = report::Around { application: name.as_deref(), store: store.as_ref().map(|store| &store.url) };
+    let around = report::Around {
+        application: name.as_deref(),
+        store: store.as_ref().map(|store| &store.url),
+        environment: &options.environment,
+    };
     let report = report::read(&root.section("report"), around);
     Some(Job {
         name: name?,

@@ -43,6 +43,7 @@ mod store;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod traces;
 mod tree;
 mod values;
 
@@ -60,3 +61,4 @@ pub use load::{Environment, LoadOptions, Loaded, load, parse};
 pub use properties::is_printable;
 pub use reference::{KEYS, Key, KeyDefault, markdown};
 pub use secret::{Secret, StoreKind, StoreUrl};
+pub use traces::TracesConfig;

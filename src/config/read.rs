@@ -166,6 +166,19 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// Says that the value of `key` is that of a variable of the environment which is not ours.
+    pub(super) fn came_from(&self, key: &str, variable: &str) {
+        let origin = Origin::Environment(variable.to_owned());
+        self.reader.origins.borrow_mut().insert(join(&self.path, key), origin);
+    }
+
+    /// Notes something to know about a variable of the environment which is not ours, without its value.
+    pub(super) fn warn_of_variable(&self, variable: &str, message: String) {
+        let origin = Origin::Environment(variable.to_owned());
+        let finding = Finding { origin, path: self.path.clone(), message, word: None };
+        self.reader.warnings.borrow_mut().push(finding);
+    }
+
     /// All entries of a table whose keys the user makes up.
     pub(super) fn entries(&self) -> Vec<(String, Found<'a>)> {
         let Some(table) = self.table else { return Vec::new() };

@@ -260,6 +260,14 @@ keys! {
     "The user of ZooKeeper's scheme `digest`.",
     "With it only this user changes the nodes that are created from then on, and everybody reads them. Without it everybody does both. It goes over the network as it is.",
     "", "";
+    "report.traces", "table", Unset,
+    "Sends a trace of every batch to an OpenTelemetry collector, by OTLP over plain HTTP. Without it: where `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` or `OTEL_EXPORTER_OTLP_ENDPOINT` says; nowhere if neither is set, or if `OTEL_SDK_DISABLED=true` or `OTEL_TRACES_EXPORTER=none`.",
+    "No batch waits for it: what the collector does not take in time is lost and counted.",
+    "", "{ endpoint = \"http://127.0.0.1:4318\" }";
+    "report.traces.endpoint", "string: `http://host:port`", Required,
+    "The collector. `/v1/traces` is added.",
+    "A collector beside the job may send it on with TLS. Secrets of the collector go into `OTEL_EXPORTER_OTLP_HEADERS`.",
+    "", "";
 }
 
 /// What an unknown key was probably meant to be. `pattern` is its path, `leaf` its last key and what it was given as a

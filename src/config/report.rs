@@ -7,7 +7,9 @@ use super::{
     fill::visible,
     job::{CompatibleNames, ConsumerGroupMirror, RETAINED_BATCHES_DEFAULT, ReportConfig, ZookeeperMirror},
     kafka::split_port,
+    load::Environment,
     read::{Found, Section},
+    traces::{TracesConfig, is_off},
 };
 
 /// ZooKeeper's own limit of a path, which has all names in it, is far above; Kafka's for a topic is this.
@@ -21,6 +23,7 @@ const RETAINED_BATCHES_MAX: i64 = 10_000;
 pub(super) struct Around<'j> {
     pub(super) application: Option<&'j str>,
     pub(super) store: Option<&'j StoreUrl>,
+    pub(super) environment: &'j Environment,
 }
 
 pub(super) fn read(section: &Section<'_>, around: Around<'_>) -> Option<ReportConfig> {
@@ -39,12 +42,14 @@ pub(super) fn read(section: &Section<'_>, around: Around<'_>) -> Option<ReportCo
     let consumer_group = group.is_present().then(|| consumer_group(&group, around));
     let zookeeper = tree.is_present().then(|| zookeeper(&tree, around.application));
     let compatible_names = compatible_names(section);
+    let traces = traces(section, around.environment);
     Some(ReportConfig {
         listen: listen?,
         retained_batches: retained_batches?,
         consumer_group: consumer_group.flatten(),
         zookeeper: zookeeper.flatten(),
         compatible_names: compatible_names?,
+        traces: traces?,
     })
 }
 
@@ -53,6 +58,28 @@ fn compatible_names(section: &Section<'_>) -> Option<BTreeSet<CompatibleNames>> 
     let words = CompatibleNames::ALL.map(|names| (names.as_str(), names));
     let names: Vec<_> = found.texts()?.into_iter().map(|(_, item): (String, Found<'_>)| item.one_of(&words)).collect();
     names.into_iter().collect()
+}
+
+/// What the job file says, or else what OpenTelemetry's variables do. Those may be meant for other programs of the machine: where
+/// spans cannot be sent there, the job runs without.
+fn traces(section: &Section<'_>, environment: &Environment) -> Option<Option<TracesConfig>> {
+    let table = section.section("traces");
+    let told = if table.is_present() {
+        let endpoint = table.require("endpoint")?.parse(TracesConfig::parse)?;
+        (!is_off(environment)).then(|| endpoint.within(environment))
+    } else {
+        match TracesConfig::of(environment) {
+            Ok(told) => told.map(|(name, traces)| {
+                table.came_from("endpoint", name);
+                traces
+            }),
+            Err((name, message)) => {
+                table.warn_of_variable(name, format!("no traces are sent: {message}"));
+                None
+            }
+        }
+    };
+    Some(told)
 }
 
 fn listen(text: &str) -> Result<Option<SocketAddr>, String> {

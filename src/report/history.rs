@@ -10,6 +10,7 @@ use super::{
     completed::{BatchCounts, BatchOutcome, CompletedBatch, CountedRange},
     listener::{BatchProgress, InputInfo, OutputOperationInfo},
     metrics::LOST_RANGE_REASONS,
+    steps::{Steps, Told},
     text::shortened,
 };
 use crate::{
@@ -95,6 +96,8 @@ pub(super) struct BatchEntry {
     /// How many ranges it has that are not empty.
     pub(super) ranges_total: usize,
     pub(super) ranges: KeptRanges,
+    /// When which part of it ran.
+    pub(super) steps: Steps,
 }
 
 impl BatchEntry {
@@ -117,6 +120,7 @@ impl BatchEntry {
             failure: None,
             ranges_total: batch.batch.ranges.iter().filter(|range| !range.is_empty()).count(),
             ranges: KeptRanges::Planned(Arc::clone(&batch.batch.ranges)),
+            steps: Steps::default(),
         }
     }
 
@@ -182,6 +186,8 @@ pub(super) struct History {
     pub(super) retained_max: usize,
     /// The oldest first, like all lists here.
     under_way: VecDeque<BatchEntry>,
+    /// What else was told of those under way.
+    told: VecDeque<(BatchTime, Told)>,
     ended: VecDeque<Arc<BatchEntry>>,
     dropped: VecDeque<Arc<BatchEntry>>,
     /// Ranges of those that ended, and how many of them have theirs: the last ones.
@@ -200,6 +206,7 @@ impl History {
             failure: None,
             retained_max: RETAINED_BATCHES_DEFAULT,
             under_way: VecDeque::new(),
+            told: VecDeque::new(),
             ended: VecDeque::new(),
             dropped: VecDeque::new(),
             ranges_kept: 0,
@@ -235,9 +242,32 @@ impl History {
         }
     }
 
-    pub(super) fn ended(&mut self, completed: &CompletedBatch) {
+    /// What is told of a batch under way beside its progress; nothing of others.
+    pub(super) fn tell(&mut self, batch_time: BatchTime, tell: impl FnOnce(&mut Told)) {
+        if !self.under_way.iter().any(|entry| entry.batch_time == batch_time) {
+            return;
+        }
+        if let Some((_, told)) = self.told.iter_mut().find(|(known, _)| *known == batch_time) {
+            return tell(told);
+        }
+        if self.told.len() >= UNDER_WAY_MAX {
+            self.told.pop_front();
+        }
+        let mut told = Told::default();
+        tell(&mut told);
+        self.told.push_back((batch_time, told));
+    }
+
+    fn take_told(&mut self, batch_time: BatchTime) -> Told {
+        let at = self.told.iter().position(|(known, _)| *known == batch_time);
+        at.and_then(|at| self.told.remove(at)).map(|(_, told)| told).unwrap_or_default()
+    }
+
+    /// The batch ended: as it is kept, and what else was told of it.
+    pub(super) fn ended(&mut self, completed: &CompletedBatch) -> (Arc<BatchEntry>, Told) {
         let CompletedBatch { progress, outcome, counts, commit_time, failure } = completed;
-        let told = self.take_under_way(progress.batch.batch_time).map(|entry| entry.operations);
+        let operations = self.take_under_way(progress.batch.batch_time).map(|entry| entry.operations);
+        let told = self.take_told(progress.batch.batch_time);
         let state = match outcome {
             BatchOutcome::Completed => BatchState::Completed,
             BatchOutcome::Failed => BatchState::Failed,
@@ -245,16 +275,18 @@ impl History {
         };
         let mut entry = BatchEntry::of(progress, state);
         // A batch that was not transformed whole has told of its operations one by one alone.
-        if let Some(told) = told.filter(|_| entry.operations.is_empty()) {
-            entry.operations = told;
+        if let Some(operations) = operations.filter(|_| entry.operations.is_empty()) {
+            entry.operations = operations;
         }
+        entry.steps = told.steps;
         entry.commit_time_ms = commit_time.map(|took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
         entry.failure = failure.as_deref().map(|line| shortened(line, FAILURE_BYTES_MAX).into_owned());
         if *outcome == BatchOutcome::Dropped {
             self.sums.dropped_batches += 1;
             entry.ranges = KeptRanges::Forgotten;
-            push_within(&mut self.dropped, DROPPED_MAX, entry);
-            return;
+            let entry = Arc::new(entry);
+            push_within(&mut self.dropped, DROPPED_MAX, Arc::clone(&entry));
+            return (entry, told);
         }
         self.sums.completed_batches += 1;
         if *outcome == BatchOutcome::Completed {
@@ -263,10 +295,12 @@ impl History {
             entry.counts = BatchCounts { ranges: Arc::default(), lost_ranges, ..counts.clone() };
             entry.ranges = KeptRanges::Counted(longest(&counts.ranges));
         }
-        self.keep(entry);
+        let entry = Arc::new(entry);
+        self.keep(Arc::clone(&entry));
+        (entry, told)
     }
 
-    fn keep(&mut self, entry: BatchEntry) {
+    fn keep(&mut self, entry: Arc<BatchEntry>) {
         self.ranges_kept += entry.ranges.len();
         self.with_ranges += 1;
         for gone in push_within(&mut self.ended, self.retained_max, entry) {
@@ -388,8 +422,8 @@ fn longest(ranges: &Arc<[CountedRange]>) -> Arc<[CountedRange]> {
 }
 
 /// Adds an entry; gives what must go for it.
-fn push_within(list: &mut VecDeque<Arc<BatchEntry>>, max: usize, entry: BatchEntry) -> Vec<Arc<BatchEntry>> {
-    list.push_back(Arc::new(entry));
+fn push_within(list: &mut VecDeque<Arc<BatchEntry>>, max: usize, entry: Arc<BatchEntry>) -> Vec<Arc<BatchEntry>> {
+    list.push_back(entry);
     let gone = list.len().saturating_sub(max.max(1));
     list.drain(..gone).collect()
 }

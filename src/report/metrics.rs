@@ -132,6 +132,7 @@ metrics! {
 
     LISTENER_EVENTS_DROPPED = Counter "listener_events_dropped_total" in "events" by [], "Events that a listener lost because it was too slow.";
     LISTENER_PANICS = Counter "listener_panics_total" in "panics" by [], "Panics of listeners.";
+    TRACE_SPANS = Counter "trace_spans_total" in "spans" by ["outcome"], "Spans of batches: sent to the collector, or lost because it did not take them in time.";
 }
 
 /// Upper bounds of all histograms, in seconds: from a batch that moves nothing to one that catches up for ten minutes.
@@ -141,6 +142,7 @@ const SECONDS_BUCKETS: &[f64] =
 /// How a batch ended, as its label says it.
 pub(super) const BATCH_STATUSES: [&str; 3] = ["completed", "failed", "dropped"];
 pub(super) const SETTLED_OUTCOMES: [&str; 2] = ["committed", "rolled_back"];
+pub(super) const SPAN_OUTCOMES: [&str; 2] = ["sent", "lost"];
 pub(super) const DEAD_LETTER_STAGES: [DeadLetterStage; 4] =
     [DeadLetterStage::Decode, DeadLetterStage::Convert, DeadLetterStage::Write, DeadLetterStage::Window];
 pub(super) const LOST_RANGE_REASONS: [LostRangeReason; 3] =
@@ -179,6 +181,7 @@ pub(super) struct Instruments {
     pub(super) errors: Vec<Counter>,
     pub(super) listener_events_dropped: Counter,
     pub(super) listener_panics: Counter,
+    pub(super) trace_spans: Vec<Counter>,
     pub(super) start_time: Gauge,
     pub(super) epoch: Gauge,
     pub(super) batch_seq: Gauge,
@@ -226,6 +229,7 @@ impl Instruments {
             errors: register.counters(&ERRORS, &ERROR_KINDS.map(kind_label)),
             listener_events_dropped: register.counter(&LISTENER_EVENTS_DROPPED),
             listener_panics: register.counter(&LISTENER_PANICS),
+            trace_spans: register.counters(&TRACE_SPANS, &SPAN_OUTCOMES),
             start_time: register.gauge(&START_TIME),
             epoch: register.gauge(&EPOCH),
             batch_seq: register.gauge(&BATCH_SEQ),

@@ -35,10 +35,12 @@ mod reporter;
 mod server;
 mod servers;
 mod spark_api;
+mod steps;
 mod terminal;
 #[cfg(test)]
 mod tests;
 mod text;
+mod traces;
 mod trail;
 
 pub use build::{VERSION, librdkafka_version};
@@ -57,6 +59,8 @@ pub use progress::Progress;
 pub use rate_limit::RateLimit;
 pub use reporter::Reporter;
 pub use server::{ReportServer, serve};
+pub use steps::{CommitEvent, StepInfo, StepKind, TaskTimes};
 pub use terminal::Terminal;
 pub use text::printable;
 pub(crate) use text::shortened;
+pub use traces::{TRACE_LINKS_MAX, TraceParent};

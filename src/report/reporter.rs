@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -23,6 +23,7 @@ use super::{
     partitions::{PartitionPosition, Positions},
     rate_limit::RateLimit,
     servers::monotonic_ms,
+    traces::Traces,
 };
 use crate::{
     clock::Clock,
@@ -55,6 +56,8 @@ pub(super) struct Shared {
     pub(super) history: Mutex<History>,
     pub(super) graph: Mutex<Arc<(JobGraph, usize)>>,
     pub(super) created_ms: i64,
+    /// Where traces go, once it is known.
+    pub(super) traces: OnceLock<Traces>,
 }
 
 pub(super) struct State {
@@ -117,6 +120,7 @@ impl Reporter {
             history: Mutex::new(History::new()),
             graph: Mutex::default(),
             created_ms,
+            traces: OnceLock::new(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -231,7 +235,8 @@ impl Reporter {
             self.count_committed(completed);
         }
         self.shared.instruments.fold_samples();
-        self.history().ended(completed);
+        let (entry, told) = self.history().ended(completed);
+        self.trace(&entry, completed, &told);
         if completed.outcome != BatchOutcome::Dropped {
             self.post(&StreamingEvent::BatchCompleted(Arc::new(batch.clone())));
         }
@@ -290,7 +295,7 @@ impl Reporter {
         }
     }
 
-    /// The stream ended, with an error or without. Waits at most two seconds for the listeners.
+    /// The stream ended, with an error or without. Waits at most two seconds for the listeners, and two for the last traces.
     pub fn stopped(&self, failure: Option<&Error>) {
         let status = if failure.is_some() { Status::Failed } else { Status::Stopping };
         self.status(status);
@@ -307,6 +312,7 @@ impl Reporter {
         let stopped = StreamStopped { time_ms: self.shared.clock.now_ms(), failure };
         self.post(&StreamingEvent::Stopped(Arc::new(stopped)));
         self.shared.listeners.close(LISTENER_GRACE);
+        self.close_traces();
     }
 
     /// What this process has committed since it started.
@@ -339,6 +345,9 @@ impl Reporter {
         let instruments = &self.shared.instruments;
         instruments.listener_events_dropped.absolute(self.shared.listeners.dropped_events());
         instruments.listener_panics.absolute(self.shared.listeners.panics());
+        for (counter, spans) in instruments.trace_spans.iter().zip(self.trace_spans()) {
+            counter.absolute(spans);
+        }
         let mut info = Family::new(&INFO);
         info.add(&[&self.shared.application, VERSION, &librdkafka_version()], 1);
         let mut blocks = vec![info.into_text()];

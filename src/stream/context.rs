@@ -20,7 +20,7 @@ use super::{
 use crate::{
     clock::{Clock, SystemClock},
     commit::{Committer, Ownership},
-    config::{BackpressureConfig, CompatibleNames, ReportConfig, StoreConfig, StoreUrl, StreamConfig},
+    config::{BackpressureConfig, CompatibleNames, ReportConfig, StoreConfig, StoreUrl, StreamConfig, TracesConfig},
     error::{Error, Result, Stage},
     failpoint,
     report::{ListenerBus, Reporter, Status, StreamingListener, serve},
@@ -118,6 +118,25 @@ impl StreamingContextBuilder {
     #[must_use]
     pub fn compatible_names(mut self, names: impl IntoIterator<Item = CompatibleNames>) -> Self {
         self.report.compatible_names = names.into_iter().collect();
+        self
+    }
+
+    /// Sends a trace of every batch to an OpenTelemetry collector. Default: none, whatever the environment says; to do what
+    /// that says, as the `directstream` binary does, ask [`TracesConfig::of_environment`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use directstream::{config::TracesConfig, stream::StreamingContext};
+    ///
+    /// # fn example() -> directstream::Result<()> {
+    /// let traces = TracesConfig::to_collector("http://127.0.0.1:4318")?;
+    /// StreamingContext::builder("orders", Duration::from_secs(1)).traces(traces);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn traces(mut self, traces: impl Into<Option<TracesConfig>>) -> Self {
+        self.report.traces = traces.into();
         self
     }
 
@@ -438,6 +457,10 @@ impl StreamingContext {
     async fn start_driver(&self) -> Result<()> {
         let parts = self.parts()?;
         parts.reporter.job_graph(job_graph(&parts.specs, &parts.graph));
+        if let Some(traces) = &self.report.traces {
+            let of_kafka = |spec: &SourceSpec| matches!(spec, SourceSpec::Kafka { .. });
+            self.reporter.trace_to(traces, parts.specs.iter().any(of_kafka))?;
+        }
         let server = match self.report.listen {
             Some(address) => serve(&address.to_string(), self.reporter.clone()).await?,
             None => None,

@@ -27,7 +27,7 @@ use crate::{
     failpoint,
     plan::{Plan, RateController, RecordSize, Silence, Timing, reached},
     read::ReadRanges,
-    report::{BatchCounts, BatchOutcome, BatchProgress, CompletedBatch, Reporter, Status},
+    report::{BatchCounts, BatchOutcome, BatchProgress, CompletedBatch, Reporter, Status, StepInfo, StepKind},
     types::{BatchCommit, BatchInfo, BatchTime, KafkaRecord, LostRange, Offset, Task, TopicPartition},
 };
 
@@ -198,13 +198,14 @@ impl Driver {
             let turn = self.run_batch(assignment, progress, stop).await?;
             return self.alone(turn, stop).await;
         }
-        let started = self.clock.monotonic();
+        let (started, started_ms) = (self.clock.monotonic(), self.clock.now_ms());
         let answers = tokio::select! {
             answers = self.sources.ask() => answers?,
             // The question is left to itself: a broker that does not answer must not hold a stop up.
             () = asked_to_stop(stop) => return Ok(Turn::Abandoned),
         };
         let (plan, lost_ranges) = self.plan(&answers)?;
+        let planned_ms = self.clock.now_ms();
         self.reporter.plan_completed(self.clock.monotonic().saturating_sub(started));
         self.report_positions(&answers);
         // Windows slide over every tick; once nothing is left in them, ticks may be skipped.
@@ -222,6 +223,8 @@ impl Driver {
         }
         let cut_short = plan.is_cut_by_memory();
         let (assignment, progress) = self.submit(plan, lost_ranges, time, (self.places.clone(), false));
+        let step = StepInfo { kind: StepKind::Plan, start_time_ms: started_ms, end_time_ms: planned_ms };
+        self.reporter.batch_step(time, step);
         let measured = Arc::clone(&assignment.measured);
         let turn = match self.run_batch(assignment, progress, stop).await? {
             Turn::Committing { .. } => Turn::Committing { cut_short },
@@ -243,7 +246,9 @@ impl Driver {
         progress: BatchProgress,
         stop: &mut watch::Receiver<bool>,
     ) -> Result<Turn> {
-        let processed = match self.process(Arc::clone(&assignment), stop).await {
+        let processed = self.process(Arc::clone(&assignment), stop).await;
+        self.process_ended(&assignment);
+        let processed = match processed {
             Ok(Some(processed)) => processed,
             Ok(None) => return Ok(Turn::Abandoned),
             // Rows that cannot be merged: found before the store was asked.
@@ -260,11 +265,15 @@ impl Driver {
             }
         };
         // From here on the batch before must be committed: what was planned from its ends stands or falls with it.
-        let (seq, ready) = (self.batch_seq, self.clock.monotonic());
+        let (seq, ready, ready_ms) = (self.batch_seq, self.clock.monotonic(), self.clock.now_ms());
+        let waits = self.pending.is_some();
         if self.settle_or_stop(stop).await? {
             return Ok(Turn::Abandoned);
         }
         let waited = self.clock.monotonic().saturating_sub(ready);
+        if waits {
+            self.step_ended(assignment.batch.batch_time, StepKind::Wait, ready_ms);
+        }
         // A conflict has put the number back.
         if self.batch_seq != seq {
             let error = Error::new(ErrorKind::Conflict, "the batch before was not committed").at(Stage::Commit);
@@ -297,7 +306,9 @@ impl Driver {
         self.reporter.batch_started(&progress);
         let task = Task::new(batch.clone()).in_term(Arc::clone(&self.workshop.term));
         let reader = Arc::clone(&self.workshop.sources) as Arc<dyn ReadRanges>;
-        let measured = Arc::new(Measured::new(reader, &batch.ranges, self.stream.memory_max / BATCH_SHARE_MAX));
+        let bytes_max = self.stream.memory_max / BATCH_SHARE_MAX;
+        let measured = Measured::new(reader, &batch.ranges, bytes_max, Arc::clone(&self.clock));
+        let measured = Arc::new(if self.reporter.traces() { measured.seeking_parents() } else { measured });
         let assignment = Assignment {
             batch,
             plan,
@@ -423,6 +434,7 @@ impl Driver {
     fn finish_commit(&mut self, settled: Result<Settled>) -> Result<()> {
         let Some(pending) = self.pending.take() else { return Ok(()) };
         let speed = settled.as_ref().ok().and_then(|settled| pending.speed(settled));
+        pending.tell_end(&self.reporter, settled.as_ref().ok(), self.clock.now_ms());
         let Pending { mut progress, mut counts, assignment, .. } = pending;
         let settled = match settled {
             // The database names the row's table, and no record: where there is but one range, it is of that one.

@@ -1,13 +1,17 @@
-//! How much a batch reads, beside what it was planned to read.
+//! How much a batch reads, beside what it was planned to read; and how long that takes.
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
+use super::parents::Parents;
 use crate::{
+    clock::Clock,
     error::{Error, Stage},
     read::ReadRanges,
+    report::{StepInfo, StepKind, TaskTimes, TraceParent},
     types::{Chunk, Flow, OffsetRange, RangeCounts, Stop, TopicPartition},
 };
 
@@ -20,6 +24,7 @@ pub(super) struct Measured {
     reader: Arc<dyn ReadRanges>,
     bytes_max: u64,
     partitions: u64,
+    clock: Arc<dyn Clock>,
     seen: Mutex<Seen>,
 }
 
@@ -29,35 +34,63 @@ struct Seen {
     records: u64,
     bytes: u64,
     of: BTreeMap<TopicPartition, (u64, u64)>,
+    parents: Parents,
+    /// When the first range was begun and the last one left, in milliseconds since 1970-01-01 UTC.
+    from_until_ms: Option<(i64, i64)>,
+    tasks: TaskTimes,
 }
 
 impl Measured {
     /// For a batch of these ranges that may have `bytes_max` bytes of keys and values.
-    pub(super) fn new(reader: Arc<dyn ReadRanges>, ranges: &[OffsetRange], bytes_max: u64) -> Self {
+    pub(super) fn new(
+        reader: Arc<dyn ReadRanges>,
+        ranges: &[OffsetRange],
+        bytes_max: u64,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         let partitions = ranges.iter().filter(|range| !range.is_empty()).count() as u64;
-        Self { reader, bytes_max, partitions, seen: Mutex::default() }
+        Self { reader, bytes_max, partitions, clock, seen: Mutex::default() }
+    }
+
+    /// Asks the first records for the traces that they belong to.
+    pub(super) fn seeking_parents(self) -> Self {
+        self.lock().parents = Parents::sought_in(self.partitions);
+        self
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All ranges were read to their ends. Whoever reads them once more, as a side effect may, is not measured.
     pub(super) fn through(&self) {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).through = true;
+        self.lock().through = true;
     }
 
     /// Bytes that were read so far.
     pub(super) fn bytes(&self) -> u64 {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).bytes
+        self.lock().bytes
     }
 
     /// Records and bytes of each partition, as far as it was read.
     pub(super) fn seen(&self) -> BTreeMap<TopicPartition, (u64, u64)> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).of.clone()
+        self.lock().of.clone()
     }
 
-    fn add(&self, range: &OffsetRange, chunk: &Chunk) -> Flow {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+    /// When ranges were read, what the tasks did meanwhile, and the traces of the first records; `None` if nothing was.
+    pub(super) fn reading(&self) -> Option<(StepInfo, TaskTimes, Vec<TraceParent>)> {
+        let seen = self.lock();
+        let (start_time_ms, end_time_ms) = seen.from_until_ms?;
+        let step = StepInfo { kind: StepKind::Read, start_time_ms, end_time_ms };
+        Some((step, seen.tasks, seen.parents.found().to_vec()))
+    }
+
+    fn add(&self, range: &OffsetRange, chunk: &Arc<Chunk>) -> Flow {
+        let mut seen = self.lock();
         if seen.through {
             return Flow::Continue(());
         }
+        seen.parents.look(chunk);
         let (records, bytes) = (chunk.len() as u64, chunk.bytes());
         seen.records += records;
         seen.bytes += bytes;
@@ -82,17 +115,35 @@ impl ReadRanges for Measured {
         cancelled: &dyn Fn() -> bool,
         each: &mut dyn FnMut(Arc<Chunk>) -> Flow,
     ) -> Result<RangeCounts, Stop> {
-        self.reader.read(range, cancelled, &mut |chunk| {
+        let (started_ms, started) = (self.clock.now_ms(), self.clock.monotonic());
+        // The clock is asked twice a chunk, and never for a record.
+        let mut transforming = Duration::ZERO;
+        let read = self.reader.read(range, cancelled, &mut |chunk| {
             self.add(range, &chunk)?;
-            each(chunk)
-        })
+            let given = self.clock.monotonic();
+            let flow = each(chunk);
+            transforming += self.clock.monotonic().saturating_sub(given);
+            flow
+        });
+        let (ended_ms, took) = (self.clock.now_ms(), self.clock.monotonic().saturating_sub(started));
+        let mut seen = self.lock();
+        if !seen.through {
+            seen.tasks.reading += took.saturating_sub(transforming);
+            seen.tasks.transforming += transforming;
+            let (from_ms, until_ms) = seen.from_until_ms.unwrap_or((started_ms, ended_ms));
+            seen.from_until_ms = Some((from_ms.min(started_ms), until_ms.max(ended_ms)));
+        }
+        read
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{MemoryChunk, MemoryRecord, Offset};
+    use crate::{
+        clock::ManualClock,
+        types::{MemoryChunk, MemoryRecord, Offset},
+    };
 
     /// Records of ten bytes, one to a chunk.
     #[derive(Debug)]
@@ -121,6 +172,10 @@ mod tests {
         OffsetRange::new(TopicPartition::new("t", partition), Offset::clamped(0), Offset::clamped(count))
     }
 
+    fn tens(ranges: &[OffsetRange], bytes_max: u64) -> Measured {
+        Measured::new(Arc::new(Tens), ranges, bytes_max, Arc::new(ManualClock::at(1_000)))
+    }
+
     fn read(measured: &Measured, range: &OffsetRange) -> Result<RangeCounts, Stop> {
         measured.read(range, &|| false, &mut |_| Flow::Continue(()))
     }
@@ -128,14 +183,14 @@ mod tests {
     #[test]
     fn what_was_planned_goes_through_and_more_does_not() {
         let ranges = [range(0, 3), range(1, 2), range(2, 0)];
-        let measured = Measured::new(Arc::new(Tens), &ranges, 40);
+        let measured = tens(&ranges, 40);
         read(&measured, &ranges[0]).unwrap();
         let Stop::Failed(error) = read(&measured, &ranges[1]).unwrap_err() else { panic!("it goes on") };
         assert!(error.kind().is_retryable() && error.to_string().contains("bytes=50 bytes_max=40"), "{error}");
         let seen: Vec<_> = measured.seen().into_values().collect();
         assert_eq!(seen, [(3, 30), (2, 20)]);
         // Side effects may read it all again.
-        let measured = Measured::new(Arc::new(Tens), &ranges, 50);
+        let measured = tens(&ranges, 50);
         for _ in 0..2 {
             for range in &ranges {
                 read(&measured, range).unwrap();
@@ -147,9 +202,51 @@ mod tests {
     #[test]
     fn one_record_per_partition_goes_through_whatever_it_has() {
         let ranges = [range(0, 1), range(1, 1)];
-        let measured = Measured::new(Arc::new(Tens), &ranges, 1);
+        let measured = tens(&ranges, 1);
         for range in &ranges {
             read(&measured, range).unwrap();
         }
+    }
+
+    /// Gives two chunks, each of them late.
+    #[derive(Debug)]
+    struct Slow(Arc<ManualClock>);
+
+    impl ReadRanges for Slow {
+        fn read(
+            &self,
+            range: &OffsetRange,
+            _cancelled: &dyn Fn() -> bool,
+            each: &mut dyn FnMut(Arc<Chunk>) -> Flow,
+        ) -> Result<RangeCounts, Stop> {
+            for _ in 0..2 {
+                self.0.advance(Duration::from_millis(30));
+                let chunk = MemoryChunk { topic_partition: range.topic_partition.clone(), records: Vec::new() };
+                if let Flow::Break(stop) = each(Arc::new(Chunk::Memory(chunk))) {
+                    return Err(stop);
+                }
+            }
+            Ok(RangeCounts::default())
+        }
+    }
+
+    #[test]
+    fn reading_and_transforming_are_told_apart() {
+        let clock = Arc::new(ManualClock::at(1_000));
+        let ranges = [range(0, 1), range(1, 1)];
+        let measured = Measured::new(Arc::new(Slow(Arc::clone(&clock))), &ranges, 50, Arc::clone(&clock) as _);
+        assert!(measured.reading().is_none());
+        for range in &ranges {
+            let mut transform = |_| {
+                clock.advance(Duration::from_millis(5));
+                Flow::Continue(())
+            };
+            measured.read(range, &|| false, &mut transform).unwrap();
+        }
+        measured.through();
+        read(&measured, &ranges[0]).unwrap();
+        let (step, tasks, _) = measured.reading().unwrap();
+        assert_eq!((step.start_time_ms, step.end_time_ms), (1_000, 1_140));
+        assert_eq!((tasks.reading.as_millis(), tasks.transforming.as_millis()), (120, 20));
     }
 }

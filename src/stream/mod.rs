@@ -31,6 +31,7 @@ mod latest;
 mod life;
 mod measured;
 mod mirrors;
+mod parents;
 mod pending;
 mod place;
 mod planning;
@@ -41,6 +42,7 @@ mod restore;
 mod source;
 mod sources;
 mod start;
+mod steps;
 mod verify;
 mod work;
 

@@ -11,7 +11,7 @@ use crate::{
     error::{Error, Result},
     failpoint,
     plan::BatchSpeed,
-    report::{BatchCounts, BatchProgress, CommitSettled, Reporter},
+    report::{BatchCounts, BatchProgress, CommitEvent, CommitSettled, Reporter, StepInfo, StepKind},
     types::BatchCommit,
 };
 
@@ -48,6 +48,8 @@ pub(super) struct Pending {
     pub(super) assignment: Arc<Assignment>,
     /// How long the batch waited, read and transformed, for the one before it to commit.
     waited: Duration,
+    /// When the commit began, in milliseconds since 1970-01-01 UTC.
+    began_ms: i64,
 }
 
 /// How long a batch that is merely not committed is tried again.
@@ -71,8 +73,19 @@ impl Pending {
         (progress, counts, assignment, waited): (BatchProgress, BatchCounts, Arc<Assignment>, Duration),
         stop: watch::Receiver<bool>,
     ) -> Self {
+        let began_ms = patience.clock.now_ms();
         let work = tokio::spawn(commit_with_retries(committer, commit, patience, stop));
-        Self { work, progress, counts, assignment, waited }
+        Self { work, progress, counts, assignment, waited, began_ms }
+    }
+
+    /// Tells when the commit began and ended.
+    pub(super) fn tell_end(&self, reporter: &Reporter, settled: Option<&Settled>, now_ms: i64) {
+        let end_time_ms = match settled {
+            Some(Settled::Committed(_, ended)) => ended.at_ms,
+            _ => now_ms,
+        };
+        let step = StepInfo { kind: StepKind::Commit, start_time_ms: self.began_ms, end_time_ms };
+        reporter.batch_step(self.progress.batch.batch_time, step);
     }
 
     /// How fast the batch was, if it is committed.
@@ -111,6 +124,8 @@ async fn commit_with_retries(
     mut stop: watch::Receiver<bool>,
 ) -> Result<Settled> {
     failpoint::hit("stream::hand_over")?;
+    let batch_time = batch.batch_time;
+    let tell = |event, line: Option<&str>| patience.reporter.commit_event(batch_time, event, line);
     let started = patience.clock.monotonic();
     let ends = patience.mirrors.ends_of(&batch);
     if failpoint::mutant("mirror_before_commit") {
@@ -121,6 +136,7 @@ async fn commit_with_retries(
             CommitOutcome::Committed(commit) => {
                 if commit.resolved {
                     patience.reporter.commit_settled(CommitSettled::Committed);
+                    tell(CommitEvent::SettledCommitted, None);
                 }
                 let ended = Ended { at: patience.clock.monotonic(), at_ms: patience.clock.now_ms() };
                 patience.mirrors.committed(&ends);
@@ -134,7 +150,9 @@ async fn commit_with_retries(
             CommitOutcome::NotCommitted { batch: whole, error, resolved } => {
                 if resolved {
                     patience.reporter.commit_settled(CommitSettled::RolledBack);
+                    tell(CommitEvent::SettledRolledBack, None);
                 }
+                tell(CommitEvent::NotCommitted, Some(&error.chain()));
                 let now = patience.clock.monotonic();
                 let error = if attempt == 1 { patience.failures.spend(error, now)? } else { error };
                 let lasted = now.saturating_sub(started);

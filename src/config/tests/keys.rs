@@ -92,7 +92,8 @@ fn every_key_of_the_reference_can_be_loaded() {
 fn the_reference_and_the_loader_know_the_same_keys() {
     let known: BTreeSet<String> = KEYS.iter().map(|key| key.path.to_owned()).collect();
     let mut asked = BTreeSet::new();
-    let mirrors = "[report]\nconsumer_group.group = \"g\"\nzookeeper = { connect = \"z\", group = \"g\" }\n";
+    let mirrors = "[report]\nconsumer_group.group = \"g\"\nzookeeper = { connect = \"z\", group = \"g\" }\n\
+                   traces.endpoint = \"http://c\"\n";
     let timestamp = small_with("[kafka]", "start = { timestamp = 1970-01-01T00:00:00Z }");
     for text in [FULL, &format!("{SMALL}{mirrors}"), &timestamp] {
         asked.extend(parse_noting("job.toml", text, &LoadOptions::default()).1);

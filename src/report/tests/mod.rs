@@ -12,6 +12,7 @@ mod progress;
 mod rate_limit;
 mod server;
 mod text;
+mod traces;
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Asking Prometheus on loopback.
+//! Asking Prometheus, or a job, on loopback.
 
 use std::{
     fmt::Write as _,
@@ -13,7 +13,7 @@ use serde_json::Value;
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// The status and the body of `GET path`; `None` if there is no answer.
-fn get(address: &str, path: &str) -> Option<(u16, String)> {
+pub(crate) fn get(address: &str, path: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(LIMIT)).ok()?;
     // 1.0: the answer comes in one piece, and the connection ends with it.

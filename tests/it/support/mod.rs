@@ -30,7 +30,7 @@ pub(crate) use browser::Browser;
 pub(crate) use console::Seen;
 pub(crate) use cutter::{Cutter, Fault};
 pub(crate) use example::{example_names, example_program, run_example};
-pub(crate) use http::query;
+pub(crate) use http::{get, query};
 pub(crate) use image::{Image, PROMETHEUS_PORT, ZOOKEEPER_PORT, kafka, postgres, program, prometheus, zookeeper};
 pub(crate) use job_file::JobFile;
 pub(crate) use kafka::{End, Kafka, Record, record, shared_kafka};

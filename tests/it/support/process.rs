@@ -17,7 +17,7 @@ const ENDED_WITHIN: Duration = Duration::from_secs(90);
 pub(crate) fn directstream(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_directstream"));
     for (name, _) in std::env::vars() {
-        let ours = name.starts_with("DIRECTSTREAM") && name != "DIRECTSTREAM_MUTANT";
+        let ours = name.starts_with("DIRECTSTREAM") && name != "DIRECTSTREAM_MUTANT" || name.starts_with("OTEL_");
         if ours || ["RUST_LOG", "RUST_BACKTRACE", "NO_COLOR", "COLUMNS"].contains(&&*name) {
             command.env_remove(name);
         }

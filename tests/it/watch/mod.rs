@@ -1,4 +1,5 @@
-//! What others look at while a job runs: dashboards, alerts, the image with the program.
+//! What others look at while a job runs: dashboards, alerts, traces, the image with the program.
 
 mod container;
 mod dashboard;
+mod traces;

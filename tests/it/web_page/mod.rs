@@ -170,6 +170,8 @@ fn overview(browser: &mut Browser, told: &Told) {
     let failed = texts(browser, "main section.table:nth-of-type(3) .note.bad");
     assert_eq!(failed, ["failed"], "batch {FAILED} is on the fourth page: {}", told.failure);
     browser.click("#views a");
+    // The heading is the same: that the first page is there again tells that the view is a new one.
+    browser.wait("document.querySelector('main section.table:nth-of-type(3) tbody a')?.hash === '#/batch/1000'");
     view(browser, "Streaming");
 }
 

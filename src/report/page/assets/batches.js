@@ -155,13 +155,16 @@ export class Batch {
 
   /** Where the time of the batch went, as a bar; the values are in the list above it. */
   #stages() {
-    const { schedulingDelayMs: waited, processingTimeMs: worked, commitTimeMs: commit, totalDelayMs: total } = this.details;
+    const { schedulingDelayMs: late, processingTimeMs: worked, commitTimeMs: commit, totalDelayMs: total } = this.details;
     this.stages.hidden = !total;
     if (!total) return;
     const written = Math.min(commit ?? 0, worked);
-    const parts = [['waiting', waited], ['reading, transforming', worked - written], ['transaction', written]];
-    this.stages.replaceChildren(...parts.filter(([, ms]) => ms > 0).map(([name, ms], at) => {
-      const part = element('span', { class: `stage stage-${at}`, title: `${name}: ${formatDuration(ms)}` }, `${name} ${formatDuration(ms)}`);
+    const waited = Math.min(this.details.waitTimeMs ?? 0, worked - written);
+    const read = Math.min(this.details.readTimeMs ?? 0, worked - written - waited);
+    const transformed = [this.details.readTimeMs === null ? 'reading, transforming' : 'transforming', worked - written - waited - read];
+    const parts = [['waiting', late, 0], ['reading', read, 3], [...transformed, 1], ['waiting for the batch before', waited, 0], ['transaction', written, 2]];
+    this.stages.replaceChildren(...parts.filter(([, ms]) => ms > 0).map(([name, ms, color]) => {
+      const part = element('span', { class: `stage stage-${color}`, title: `${name}: ${formatDuration(ms)}` }, `${name} ${formatDuration(ms)}`);
       part.style.flexGrow = String(ms);
       return part;
     }));
