@@ -71,7 +71,7 @@ metrics! {
     START_TIME = Gauge "start_time_seconds" in "seconds since 1970" by [], "When the process started.";
     STATUS = Gauge "status" in "0 or 1" by ["status"], "1 for the status the process is in, 0 for the others.";
     OWNER = Gauge "owner" in "0 or 1" by [], "1 while this process owns the application, 0 before, on standby and after.";
-    EPOCH = Gauge "epoch" in "1" by [], "The ownership term under which this process commits; 0 before it owns the application. Each take-over and each settled commit raises it.";
+    EPOCH = Gauge "epoch" in "1" by [], "The ownership term under which this process took the application over; 0 before. Each take-over has a higher one.";
     FENCED = Counter "fenced_total" in "times" by [], "How often the stream ended because another process owns the application, a refused start included. A process that ends with its stream is gone before it can be scraped: there the epoch tells.";
 
     BATCHES = Counter "batches_total" in "batches" by ["status"], "Batches that ended: completed (committed), failed, or dropped (to be planned again).";

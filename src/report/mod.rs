@@ -21,6 +21,7 @@ mod compatible;
 mod completed;
 mod health;
 mod history;
+mod host;
 mod job_graph;
 mod listener;
 mod log;

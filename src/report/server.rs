@@ -18,7 +18,7 @@ use axum::{
     Router,
     extract::State,
     http::{HeaderValue, StatusCode, header},
-    middleware::map_response,
+    middleware::{from_fn, map_response},
     response::{IntoResponse, Response},
     routing::get,
     serve::Listener,
@@ -31,7 +31,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-use super::{api, health::HealthAnswer, page, reporter::Reporter};
+use super::{api, health::HealthAnswer, host, page, reporter::Reporter};
 use crate::error::{Error, Result, Stage};
 
 /// A scraper's request has a few hundred bytes.
@@ -65,7 +65,7 @@ pub struct ReportServer {
 }
 
 /// Opens the port `listen` (`host:port`; port 0 takes a free one) and answers there until it is dropped; `None` if
-/// `listen` is `off`.
+/// `listen` is `off`. On loopback a request that names another host than an IP address or `localhost` is answered with 403.
 ///
 /// # Errors
 /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the address cannot be listened on, as when the port is taken.
@@ -96,7 +96,7 @@ pub(super) async fn serve_within(bounds: Bounds, listen: &str, reporter: Reporte
             // An error means that the server was dropped, which asks for the same.
             let _ = stopped.await;
         };
-        if let Err(error) = axum::serve(bounded, router(reporter)).with_graceful_shutdown(stopped).await {
+        if let Err(error) = axum::serve(bounded, router(reporter, address)).with_graceful_shutdown(stopped).await {
             tracing::error!(%error, "the web page, metrics and health checks ended");
         }
     });
@@ -133,14 +133,17 @@ impl Drop for ReportServer {
     }
 }
 
-fn router(reporter: Reporter) -> Router {
-    page::with_routes(api::with_routes(Router::new()))
+fn router(reporter: Reporter, address: SocketAddr) -> Router {
+    let routes = page::with_routes(api::with_routes(Router::new()))
         .route("/metrics", get(metrics))
         .route("/healthz", get(async |State(reporter): State<Reporter>| check(&reporter.healthy())))
         .route("/readyz", get(async |State(reporter): State<Reporter>| check(&reporter.ready())))
-        .fallback(async || answer(StatusCode::NOT_FOUND, "text/plain; charset=utf-8", "not found\n".to_owned()))
-        .layer(map_response(bounded))
-        .with_state(reporter)
+        .fallback(async || answer(StatusCode::NOT_FOUND, "text/plain; charset=utf-8", "not found\n".to_owned()));
+    let guarded = match address.ip().to_canonical().is_loopback() {
+        true => routes.layer(from_fn(host::own_names_only)),
+        false => routes,
+    };
+    guarded.layer(map_response(bounded)).with_state(reporter)
 }
 
 async fn metrics(State(reporter): State<Reporter>) -> Response {

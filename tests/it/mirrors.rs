@@ -15,8 +15,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::{
-    End, JobFile, Kafka, Process, Server, ZOOKEEPER_PORT, death, directstream, fresh_database, record, shared_kafka,
-    shared_zookeeper, unique, wait_until, zookeeper,
+    End, JobFile, Kafka, Process, Server, ZOOKEEPER_PORT, death, directstream, fresh_database, kafka, record,
+    shared_kafka, shared_zookeeper, unique, wait_until, zookeeper,
 };
 
 /// Enough for anything, on a machine that is busy with other tests.
@@ -42,7 +42,10 @@ impl World {
     }
 
     async fn on(store: &str) -> Self {
-        let kafka = shared_kafka().await;
+        Self::with(shared_kafka().await, store).await
+    }
+
+    async fn with(kafka: Kafka, store: &str) -> Self {
         let topic = kafka.topic(PARTITIONS).await;
         let folder = tempfile::tempdir().unwrap();
         let output = "[[output]]\ntable = \"records\"\ncreate = true\ncolumns.id = { from = \"value\" }\n";
@@ -157,12 +160,16 @@ impl World {
 
     /// The value of a metric of a mirror.
     fn metric(&self, name: &str, mirror: &str) -> Option<f64> {
+        self.series(&format!("directstream_mirror_{name}{{mirror=\"{mirror}\"}}"))
+    }
+
+    /// The value of a series.
+    fn series(&self, series: &str) -> Option<f64> {
         let mut stream = TcpStream::connect(&self.metrics).ok()?;
         stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").ok()?;
         let mut text = String::new();
         stream.read_to_string(&mut text).ok()?;
-        let series = format!("directstream_mirror_{name}{{mirror=\"{mirror}\"}} ");
-        text.lines().find_map(|line| line.strip_prefix(&series))?.parse().ok()
+        text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?.parse().ok()
     }
 }
 
@@ -343,6 +350,41 @@ async fn batches_go_on_while_somebody_is_in_the_group_and_it_is_caught_up_within
     let told = running.told();
     assert_eq!(told.matches("the committed offsets are not mirrored").count(), 1, "{told}");
     assert!(told.contains("a consumer has joined the group"), "{told}");
+    running.signal("TERM");
+    assert_eq!(running.ended().await.0, 143);
+}
+
+/// The one broker has the records and the group: while it is gone nothing is read and nothing is copied.
+#[tokio::test]
+async fn after_the_source_s_broker_was_killed_batches_go_on_and_the_group_is_caught_up_within_ten_seconds() {
+    let world = World::with(Kafka::start(kafka()).await, "sqlite:job.db").await.with_group();
+    let mut running = world.run(&[], "");
+    world.produce(10).await;
+    world.group_shows(&[5, 5], LIMIT).await;
+    let mut sent = 5;
+    for _ in 0..2 {
+        let errors = world.series("directstream_errors_total{kind=\"unavailable\"}").unwrap();
+        // These are read by the job, or they are not: the broker dies at once.
+        world.produce(10).await;
+        world.kafka.server().kill().await;
+        let silent = async || {
+            let silent = world.series("directstream_kafka_silent_seconds").is_some_and(|seconds| seconds > 1.0);
+            silent || world.series("directstream_errors_total{kind=\"unavailable\"}").is_some_and(|now| now > errors)
+        };
+        wait_until("it is noticed", LIMIT, silent).await;
+        running.runs();
+        world.kafka.server().start_again().await;
+        let back = Instant::now();
+        world.produce(10).await;
+        sent += 10;
+        world.stores(&[sent, sent]).await;
+        let stored = back.elapsed();
+        let caught_up = async || world.metric("lag_offsets", "consumer_group") == Some(0.0);
+        wait_until("the copy is caught up", CAUGHT_UP, caught_up).await;
+        eprintln!("read after {stored:?}, copied after {:?}", back.elapsed());
+        assert!(back.elapsed() < CAUGHT_UP, "{:?}", back.elapsed());
+        world.group_shows(&[sent, sent], LIMIT).await;
+    }
     running.signal("TERM");
     assert_eq!(running.ended().await.0, 143);
 }

@@ -66,8 +66,51 @@ async fn anything_else_is_not_found_and_nothing_can_be_changed() {
     for path in ["/index.html", "/api/v1/", "/api/v1/overview/", "/metrics/", "/../etc/passwd", "/debug/vars"] {
         assert!(get(server.local_addr(), path).await.starts_with("HTTP/1.1 404 "), "{path}");
     }
-    let post = exchange(server.local_addr(), b"POST /metrics HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n").await;
+    let post =
+        exchange(server.local_addr(), b"POST /metrics HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n").await;
     assert!(post.starts_with("HTTP/1.1 405 "), "{post}");
+}
+
+/// A page of the internet whose name was made to point to loopback cannot read what is there; who names no host is no browser.
+#[tokio::test]
+async fn on_loopback_a_request_for_another_name_is_refused_in_one_line() {
+    let (reporter, _) = reporter();
+    let server = server(&reporter).await;
+    let port = server.local_addr().port();
+    let ask = async |path: &str, host: &str| {
+        exchange(server.local_addr(), format!("GET {path} HTTP/1.1\r\n{host}\r\n").as_bytes()).await
+    };
+    for path in ["/", "/metrics", "/api/v1/applications", "/healthz", "/none"] {
+        for host in ["evil.example", "evil.example:80", "localhost.evil.example", "x\u{e9}"] {
+            let answer = ask(path, &format!("host: {host}\r\n")).await;
+            let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+            // What is no host at all the HTTP library itself may refuse.
+            let refused = head.starts_with("HTTP/1.1 403 ") && body.lines().count() == 1 && !body.contains("evil");
+            assert!(refused || (head.starts_with("HTTP/1.1 400 ") && body.is_empty()), "{path} {host}: {answer}");
+        }
+    }
+    for host in
+        [format!("host: 127.0.0.1:{port}\r\n"), "host: [::1]\r\n".to_owned(), "host: LOCALHOST:1\r\n".to_owned()]
+    {
+        assert!(ask("/healthz", &host).await.starts_with("HTTP/1.1 200 OK\r\n"), "{host}");
+    }
+    let without = exchange(server.local_addr(), b"GET /healthz HTTP/1.0\r\n\r\n").await;
+    assert!(without.starts_with("HTTP/1.0 200 OK\r\n"), "{without}");
+    // The first line may name a host, too, and there may be two of them.
+    for host in ["host: localhost\r\nhost: evil.example\r\n", "host: evil.example\r\nhost: localhost\r\n"] {
+        assert!(!ask("/healthz", host).await.contains(" 200 "), "{host}");
+    }
+    assert!(ask("http://evil.example/healthz", "host: localhost\r\n").await.starts_with("HTTP/1.1 403 "));
+}
+
+/// Where other machines ask, it has names that it does not know.
+#[tokio::test]
+async fn a_port_that_is_not_on_loopback_is_asked_for_by_any_name() {
+    let (reporter, _) = reporter();
+    let server = serve("0.0.0.0:0", reporter).await.unwrap().unwrap();
+    let address = SocketAddr::from(([127, 0, 0, 1], server.local_addr().port()));
+    let answer = exchange(address, b"GET /healthz HTTP/1.1\r\nhost: job.example:9464\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
 }
 
 #[tokio::test]
@@ -86,7 +129,7 @@ async fn a_taken_port_is_a_configuration_error_that_names_the_address() {
 async fn a_request_without_end_is_cut_off() {
     let (reporter, _) = reporter();
     let server = server(&reporter).await;
-    let mut endless = b"GET /metrics HTTP/1.1\r\nhost: x\r\n".to_vec();
+    let mut endless = b"GET /metrics HTTP/1.1\r\nhost: localhost\r\n".to_vec();
     endless.extend(std::iter::repeat_n(*b"x-filler: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n", 1000).flatten());
     let answer = exchange(server.local_addr(), &endless).await;
     assert!(!answer.contains(" 200 "), "{answer}");

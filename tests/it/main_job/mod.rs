@@ -17,3 +17,4 @@ mod refused_rows;
 mod state_speed;
 mod streams;
 pub(crate) mod tables;
+mod takeover_time;

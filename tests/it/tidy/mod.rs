@@ -5,6 +5,7 @@
 
 mod code;
 mod conformance;
+mod exit_codes;
 mod rules;
 mod spark;
 
@@ -96,4 +97,11 @@ fn decisions_are_numbered() {
 fn the_conformance_page_leaves_nothing_out() {
     let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/conformance.md")).unwrap();
     assert_clean(&conformance::conformance(&page, &rust_files(&["src", "tests"])));
+}
+
+#[test]
+fn every_exit_code_has_its_section_in_the_runbook_and_tests_that_cause_it() {
+    let page = |name: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name)).unwrap();
+    let files = rust_files(&["src", "tests"]);
+    assert_clean(&exit_codes::exit_codes(&page("operating.md"), &page("testing.md"), &files));
 }

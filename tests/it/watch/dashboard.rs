@@ -4,6 +4,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use directstream::config::CompatibleNames;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
@@ -18,6 +19,9 @@ const LIMIT: Duration = Duration::from_secs(60);
 const DASHBOARD: &str = include_str!("../../../docker/grafana/directstream.json");
 const RULES: &str = include_str!("../../../docker/prometheus/directstream.rules.yml");
 const RULE_TESTS: &str = include_str!("../../../docker/prometheus/directstream.rules.test.yml");
+
+/// The group that the committed offsets are copied to.
+const GROUP: &str = "watched";
 
 const OUTPUT: &str = r#"
 [[output]]
@@ -57,7 +61,7 @@ impl Watched {
             )
             .input("on_error = \"dead_letter\"")
             .report(format!(
-                "listen = \"{instance}\"\ncompatible_names = [{names}]\nconsumer_group.group = \"watched\""
+                "listen = \"{instance}\"\ncompatible_names = [{names}]\nconsumer_group.group = \"{GROUP}\""
             ))
             .outputs(OUTPUT)
             .write(folder.path());
@@ -114,7 +118,13 @@ impl Watched {
 
     /// Waits until an alert has fired.
     async fn fires(&self, alert: &str) {
-        self.shows(&format!("count_over_time(ALERTS{{alertname=\"{alert}\",alertstate=\"firing\"}}[10m])")).await;
+        wait_until(&format!("{alert} fires"), LIMIT, async || self.has_fired(alert)).await;
+    }
+
+    /// Whether an alert has fired, ever.
+    fn has_fired(&self, alert: &str) -> bool {
+        let fired = format!("count_over_time(ALERTS{{alertname=\"{alert}\",alertstate=\"firing\"}}[10m])");
+        !self.numbers(&fired).unwrap().is_empty()
     }
 
     /// What a variable of a dashboard offers.
@@ -216,6 +226,10 @@ async fn every_panel_and_every_alert_is_fed_by_a_real_job() {
     the_backlog_is_as_old_as_it_is(&watched).await;
     faults_are_seen(&watched).await;
     watched.job.runs();
+    // What is left is that it ends, and that several processes take it from each other.
+    let alerts = RULES.lines().filter_map(|line| line.trim().strip_prefix("- alert: "));
+    let never: Vec<&str> = alerts.filter(|alert| !watched.has_fired(alert)).collect();
+    assert_eq!(never, ["DirectstreamDown", "DirectstreamFencedLoop"], "alerts that nothing caused");
     assert!(watched.job.kill());
     let address = watched.prometheus.address(PROMETHEUS_PORT);
     let down = async || {
@@ -268,7 +282,64 @@ async fn store_is_away(watched: &Watched) {
     order(format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true")).await;
 }
 
-/// Bad records, a lock on the table, a database that is away, offsets and a topic that are gone.
+/// A consumer that subscribes with the group of the copies: nobody else can commit there then. It is a member until it is
+/// dropped.
+async fn somebody_joins_the_group(watched: &Watched) -> BaseConsumer {
+    let other = watched.kafka.topic(1).await;
+    let member: BaseConsumer = watched.kafka.client().set("group.id", GROUP).create().unwrap();
+    member.subscribe(&[&other]).unwrap();
+    wait_until("it has joined", LIMIT, async || {
+        let polled = member.poll(Duration::from_millis(100));
+        assert!(polled.is_none_or(|polled| polled.is_err()));
+        member.assignment().unwrap().count() == 1
+    })
+    .await;
+    member
+}
+
+/// Each statement on the table takes longer than the interval, so that reading the next batch meanwhile does not make up for it.
+async fn batches_are_slow(watched: &Watched) {
+    let delay = "rate(directstream_batch_total_delay_seconds_sum[4s]) \
+                 / rate(directstream_batch_total_delay_seconds_count[4s])";
+    watched.shows(&format!("{delay} < 2 * directstream_batch_interval_seconds")).await;
+    let slow = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.4); RETURN NULL; END'; \
+                CREATE TRIGGER slow BEFORE INSERT ON records FOR EACH STATEMENT EXECUTE FUNCTION slow()";
+    watched.database.execute(slow).await;
+    let firing = "ALERTS{alertname=\"DirectstreamSchedulingDelay\",alertstate=\"firing\"}";
+    watched.shows(&format!("({delay} > 0.4) and on() {firing}")).await;
+    watched.database.execute("DROP TRIGGER slow ON records").await;
+}
+
+/// After each batch its session is ended.
+async fn sessions_are_ended(watched: &Watched) {
+    assert!(!watched.has_fired("DirectstreamStoreErrors"), "it fired without a cause");
+    let (mut operator, mut last) = (watched.database.connect().await, 0);
+    wait_until("it is noticed that sessions are ended", LIMIT, async || {
+        let seq = "SELECT batch_seq FROM directstream.applications";
+        let (seq,): (i64,) = sqlx::query_as(seq).fetch_one(&mut operator).await.unwrap();
+        if seq > last {
+            last = seq;
+            let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                       WHERE datname = current_database() AND pid <> pg_backend_pid()";
+            operator.execute(end).await.unwrap();
+        }
+        watched.has_fired("DirectstreamStoreErrors")
+    })
+    .await;
+}
+
+/// Rows that the database refuses, one after the other: each batch that has some is run again without them.
+async fn rows_are_refused(watched: &Watched) {
+    assert!(!watched.has_fired("DirectstreamErrors"), "it fired without a cause");
+    watched.database.execute("ALTER TABLE records ADD CONSTRAINT positive CHECK (id > 0) NOT VALID").await;
+    watched.produce(1, "{\"id\":0}", 2_000).await;
+    watched.fires("DirectstreamErrors").await;
+    watched.shows("directstream_errors_total{kind=\"transform\"} > 5").await;
+    watched.database.execute("ALTER TABLE records DROP CONSTRAINT positive").await;
+}
+
+/// Bad records, a lock on the table, a slow one, sessions that are ended, rows that are refused, a group that is taken, a database
+/// that is away, offsets and a topic that are gone.
 async fn faults_are_seen(watched: &Watched) {
     watched.produce(1, "no json", 3).await;
     watched.fires("DirectstreamDeadLetters").await;
@@ -282,6 +353,17 @@ async fn faults_are_seen(watched: &Watched) {
     lock.execute("LOCK TABLE records IN ACCESS EXCLUSIVE MODE").await.unwrap();
     watched.fires("DirectstreamStalled").await;
     lock.rollback().await.unwrap();
+
+    batches_are_slow(watched).await;
+    let member = somebody_joins_the_group(watched).await;
+    sessions_are_ended(watched).await;
+    rows_are_refused(watched).await;
+    // More than is committed between two copies, and nothing but standing still.
+    let behind = "min_over_time(directstream_mirror_lag_offsets[4s]) > 200";
+    let firing = "ALERTS{alertname=\"DirectstreamMirrorLag\",alertstate=\"firing\"}";
+    watched.shows(&format!("{behind} and on() {firing}")).await;
+    drop(member);
+    watched.shows("directstream_mirror_lag_offsets < 200").await;
 
     store_is_away(watched).await;
     watched.shows("directstream_store_reconnects_total > 0 and directstream_store_errors_total > 0").await;
