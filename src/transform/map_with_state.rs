@@ -2,17 +2,14 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use foldhash::fast::FixedState;
-use hashbrown::HashMap;
-
 use super::{
     BatchScope, DStream, KeepsState, MapWithStateDStream, Rdd, State, StateSpec,
     dstream::Nature,
     keyed_state::{
         CANCELLED_EVERY, Changes, Kept, KeyedState, PARTITIONS, StateKey, StateValue, View, cancelled, short_type_name,
     },
-    partitioner::hasher,
     state_spec::Function,
+    touched_keys::TouchedKeys,
 };
 use crate::{
     error::{Error, Result},
@@ -36,34 +33,6 @@ struct Mapped<M> {
     partitions: Arc<Vec<Vec<M>>>,
 }
 
-/// The keys of a batch in one partition, in the order in which they came.
-struct Touched<K, S> {
-    index: HashMap<K, usize, FixedState>,
-    keys: Vec<(K, State<S>, i64)>,
-}
-
-impl<K: StateKey, S: StateValue> Touched<K, S> {
-    fn new() -> Self {
-        Self { index: HashMap::with_hasher(hasher()), keys: Vec::new() }
-    }
-
-    /// The key's state, and when it was updated.
-    fn of(&mut self, key: K, before: &View<'_, K, S>) -> &mut (K, State<S>, i64) {
-        let index = match self.index.get(&key) {
-            Some(index) => *index,
-            None => {
-                let old = before.get(&key);
-                let updated_ms = old.map_or(0, |old| old.updated_ms);
-                let state = State::of(old.map(|old| old.state.clone()));
-                self.index.insert(key.clone(), self.keys.len());
-                self.keys.push((key, state, updated_ms));
-                self.keys.len() - 1
-            }
-        };
-        &mut self.keys[index]
-    }
-}
-
 impl<K: StateKey, V: Send + 'static, S: StateValue, M> MapWithState<K, V, S, M> {
     /// The records of a partition, one after the other, then the keys that time out.
     fn partition(
@@ -77,7 +46,7 @@ impl<K: StateKey, V: Send + 'static, S: StateValue, M> MapWithState<K, V, S, M> 
         let (time, task) = (scope.batch().batch_time, scope.task());
         let now = if self.timed { time.as_ms() } else { 0 };
         let mut mapped = Vec::new();
-        let mut touched = Touched::new();
+        let mut touched = TouchedKeys::new();
         for (index, (key, value)) in pairs.into_iter().flatten().enumerate() {
             if index.is_multiple_of(CANCELLED_EVERY) && task.is_cancelled() {
                 return Err(cancelled());
@@ -90,7 +59,7 @@ impl<K: StateKey, V: Send + 'static, S: StateValue, M> MapWithState<K, V, S, M> 
                 *updated_ms = now;
             }
         }
-        for key in idle.into_iter().filter(|key| !touched.index.contains_key(key)) {
+        for key in idle.into_iter().filter(|key| !touched.contains(key)) {
             let old = before.get(&key);
             let mut state = State::of_idle(old.map(|old| old.state.clone()));
             mapped.extend((self.function)(time, &key, None, &mut state));
@@ -99,11 +68,11 @@ impl<K: StateKey, V: Send + 'static, S: StateValue, M> MapWithState<K, V, S, M> 
         }
         if self.timed && before.is_new() {
             let initial = before.iter().filter(|(_, old)| old.updated_ms == NOT_YET);
-            for (key, old) in initial.filter(|(key, _)| !touched.index.contains_key(*key)) {
+            for (key, old) in initial.filter(|(key, _)| !touched.contains(key)) {
                 changes.set(key, Some(old), Some(Kept { state: old.state.clone(), updated_ms: now }))?;
             }
         }
-        for (key, state, updated_ms) in touched.keys {
+        for (key, state, updated_ms) in touched.into_states() {
             changes.set(&key, before.get(&key), state.into_inner().map(|state| Kept { state, updated_ms }))?;
         }
         Ok(mapped)

@@ -79,6 +79,7 @@ mod table_rows;
 mod text_file;
 mod to_tables;
 mod top;
+mod touched_keys;
 mod transform_rdd;
 mod transform_with;
 mod union;

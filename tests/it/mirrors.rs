@@ -10,6 +10,7 @@ use std::{
 use rdkafka::{
     TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _},
+    types::RDKafkaErrorCode,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -24,6 +25,13 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// So soon after its server is back a mirror shows everything.
 const CAUGHT_UP: Duration = Duration::from_secs(10);
 const PARTITIONS: i32 = 2;
+
+/// What a broker says that has just come back.
+const COMING_BACK: [RDKafkaErrorCode; 3] = [
+    RDKafkaErrorCode::NotCoordinator,
+    RDKafkaErrorCode::CoordinatorLoadInProgress,
+    RDKafkaErrorCode::CoordinatorNotAvailable,
+];
 
 /// A job over a topic of two partitions into a SQLite file, and its mirrors.
 struct World {
@@ -128,8 +136,9 @@ impl World {
         wait_until("it is committed", LIMIT, async || self.stored().await.as_deref() == Some(offsets)).await;
     }
 
-    /// What the group has by partition, read by a client that has not joined it; -1: nothing.
-    async fn in_group(&self) -> Vec<i64> {
+    /// What the group has by partition, read by a client that has not joined it; -1: nothing. `None` where the broker that
+    /// keeps the group has just come back, and does not know yet that it does.
+    async fn found_in_group(&self) -> Option<Vec<i64>> {
         let (kafka, group, topic) = (self.kafka.clone(), self.group.clone(), self.topic.clone());
         let look = move || {
             let consumer: BaseConsumer = kafka.client().set("group.id", &group).create().unwrap();
@@ -137,15 +146,25 @@ impl World {
             for partition in 0..PARTITIONS {
                 list.add_partition(&topic, partition);
             }
-            let committed = consumer.committed_offsets(list, LIMIT).unwrap();
+            let committed = match consumer.committed_offsets(list, LIMIT) {
+                Err(error) if error.rdkafka_error_code().is_some_and(|code| COMING_BACK.contains(&code)) => {
+                    return None;
+                }
+                committed => committed.unwrap(),
+            };
             let offset = |partition| committed.find_partition(&topic, partition)?.offset().to_raw();
-            (0..PARTITIONS).map(|partition| offset(partition).filter(|offset| *offset >= 0).unwrap_or(-1)).collect()
+            let offset = |partition| offset(partition).filter(|offset| *offset >= 0).unwrap_or(-1);
+            Some((0..PARTITIONS).map(offset).collect())
         };
         tokio::task::spawn_blocking(look).await.unwrap()
     }
 
+    async fn in_group(&self) -> Vec<i64> {
+        self.found_in_group().await.unwrap()
+    }
+
     async fn group_shows(&self, offsets: &[i64], limit: Duration) {
-        wait_until("the group shows it", limit, async || self.in_group().await == offsets).await;
+        wait_until("the group shows it", limit, async || self.found_in_group().await.as_deref() == Some(offsets)).await;
     }
 
     /// Current offset, end of the log and lag of each partition, as `kafka-consumer-groups --describe` has them.

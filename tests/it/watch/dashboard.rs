@@ -1,7 +1,10 @@
 //! The dashboard and the alerts against a real Prometheus that scrapes a real job: every query of every panel is asked, and
 //! gives numbers.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::{
+    path::PathBuf,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use directstream::config::CompatibleNames;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -41,6 +44,7 @@ struct Watched {
     database: Database,
     instance: String,
     prometheus: Server,
+    job_file: PathBuf,
     job: Process,
     _folder: tempfile::TempDir,
 }
@@ -53,7 +57,7 @@ impl Watched {
         let instance = format!("127.0.0.1:{}", free_port());
         let names = CompatibleNames::ALL.map(|names| format!("\"{}\"", names.as_str())).join(", ");
         let topics = [&*topic, &*doomed].join("\", \"");
-        let job = JobFile::new(kafka.brokers(), &topics, database.url())
+        let job_file = JobFile::new(kafka.brokers(), &topics, database.url())
             .kafka("on_data_loss = \"skip\"")
             .stream(
                 "batch_interval = \"100ms\"\nmax_rate_per_partition = 100\n\
@@ -77,7 +81,8 @@ impl Watched {
         ]);
         let mut watched = Self {
             prometheus: Server::start(image).await,
-            job: Process::run(&job, &[]),
+            job: Process::run(&job_file, &[]),
+            job_file,
             kafka,
             topic,
             doomed,
@@ -148,7 +153,7 @@ impl Watched {
 /// The rules for a test: what takes minutes takes seconds. Each piece is there, or this would prove nothing.
 fn quick(rules: &str) -> String {
     let pieces = [
-        ("[15m:15s]", "[10s:1s]"),
+        ("[15m:15s]", "[60s:500ms]"),
         ("[15m]", "[4s]"),
         ("[10m]", "[4s]"),
         ("[5m]", "[4s]"),
@@ -226,10 +231,11 @@ async fn every_panel_and_every_alert_is_fed_by_a_real_job() {
     the_backlog_is_as_old_as_it_is(&watched).await;
     faults_are_seen(&watched).await;
     watched.job.runs();
-    // What is left is that it ends, and that several processes take it from each other.
+    // What is left is that it ends, and that it is taken over again and again.
     let alerts = RULES.lines().filter_map(|line| line.trim().strip_prefix("- alert: "));
     let never: Vec<&str> = alerts.filter(|alert| !watched.has_fired(alert)).collect();
     assert_eq!(never, ["DirectstreamDown", "DirectstreamFencedLoop"], "alerts that nothing caused");
+    dies_and_is_started_again(&mut watched).await;
     assert!(watched.job.kill());
     let address = watched.prometheus.address(PROMETHEUS_PORT);
     let down = async || {
@@ -267,6 +273,21 @@ fn every_rule_is_evaluated(watched: &Watched) {
     for rule in rules {
         assert_eq!(rule["health"], "ok", "{rule}");
     }
+}
+
+/// Three times: a deployment and the way back are two, and no reason for an alarm. The topic that is gone is not asked for.
+async fn dies_and_is_started_again(watched: &mut Watched) {
+    let topics = format!("kafka.topics={}", watched.topic);
+    for deaths in 1..=3 {
+        let epoch = watched.numbers("directstream_epoch > 0").unwrap()[0];
+        watched.job.runs();
+        watched.job.signal("KILL");
+        wait_until("the job is dead", LIMIT, async || watched.job.has_ended()).await;
+        watched.job = Process::run(&watched.job_file, &["--set", &topics]);
+        watched.shows(&format!("directstream_epoch > {epoch}")).await;
+        assert!(deaths == 3 || !watched.has_fired("DirectstreamFencedLoop"), "it fired after {deaths}");
+    }
+    watched.fires("DirectstreamFencedLoop").await;
 }
 
 /// The database lets nobody in, until the alert has fired.
