@@ -47,10 +47,12 @@ impl TracesConfig {
     /// `OTEL_EXPORTER_OTLP_ENDPOINT` to which `/v1/traces` is added, and the like of `..._TIMEOUT` in milliseconds. `None`
     /// if neither is set, and where `OTEL_SDK_DISABLED=true` or `OTEL_TRACES_EXPORTER=none` turns traces off.
     ///
-    /// ```
-    /// use directstream::config::TracesConfig;
+    /// ```no_run
+    /// use std::time::Duration;
+    /// use directstream::{config::TracesConfig, stream::StreamingContext};
     ///
-    /// assert_eq!(TracesConfig::of_environment()?, None);
+    /// let traces = TracesConfig::of_environment()?;
+    /// StreamingContext::builder("orders", Duration::from_secs(1)).traces(traces);
     /// # Ok::<(), directstream::Error>(())
     /// ```
     ///

@@ -342,15 +342,7 @@ async fn batches_go_on_while_somebody_is_in_the_group_and_it_is_caught_up_within
     world.produce(10).await;
     world.group_shows(&[5, 5], LIMIT).await;
     // Another topic's reader takes the same group.
-    let other = world.kafka.topic(1).await;
-    let member: BaseConsumer = world.kafka.client().set("group.id", &world.group).create().unwrap();
-    member.subscribe(&[&other]).unwrap();
-    wait_until("it has joined", LIMIT, async || {
-        let polled = member.poll(Duration::from_millis(100));
-        assert!(polled.is_none_or(|polled| polled.is_err()));
-        member.assignment().unwrap().count() == 1
-    })
-    .await;
+    let member = world.kafka.member_of(&world.group).await;
     world.produce(10).await;
     world.stores(&[10, 10]).await;
     let refused = async || {

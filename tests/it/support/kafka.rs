@@ -171,6 +171,20 @@ impl Kafka {
         config
     }
 
+    /// A consumer that has joined `group`, by a topic of its own: nobody else can commit there then. It is a member until it is
+    /// dropped.
+    pub(crate) async fn member_of(&self, group: &str) -> BaseConsumer {
+        let member: BaseConsumer = self.client().set("group.id", group).create().unwrap();
+        member.subscribe(&[&self.topic(1).await]).unwrap();
+        wait_until("it has joined", LIMIT, async || {
+            let polled = member.poll(Duration::from_millis(100));
+            assert!(polled.is_none_or(|polled| polled.is_err()));
+            member.assignment().unwrap().count() == 1
+        })
+        .await;
+        member
+    }
+
     /// A new topic with a name of its own, default settings.
     pub(crate) async fn topic(&self, partitions: i32) -> String {
         let name = unique("topic");

@@ -7,7 +7,6 @@ use std::{
 };
 
 use directstream::config::CompatibleNames;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
@@ -303,21 +302,6 @@ async fn store_is_away(watched: &Watched) {
     order(format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true")).await;
 }
 
-/// A consumer that subscribes with the group of the copies: nobody else can commit there then. It is a member until it is
-/// dropped.
-async fn somebody_joins_the_group(watched: &Watched) -> BaseConsumer {
-    let other = watched.kafka.topic(1).await;
-    let member: BaseConsumer = watched.kafka.client().set("group.id", GROUP).create().unwrap();
-    member.subscribe(&[&other]).unwrap();
-    wait_until("it has joined", LIMIT, async || {
-        let polled = member.poll(Duration::from_millis(100));
-        assert!(polled.is_none_or(|polled| polled.is_err()));
-        member.assignment().unwrap().count() == 1
-    })
-    .await;
-    member
-}
-
 /// Each statement on the table takes longer than the interval, so that reading the next batch meanwhile does not make up for it.
 async fn batches_are_slow(watched: &Watched) {
     let delay = "rate(directstream_batch_total_delay_seconds_sum[4s]) \
@@ -376,7 +360,7 @@ async fn faults_are_seen(watched: &Watched) {
     lock.rollback().await.unwrap();
 
     batches_are_slow(watched).await;
-    let member = somebody_joins_the_group(watched).await;
+    let member = watched.kafka.member_of(GROUP).await;
     sessions_are_ended(watched).await;
     rows_are_refused(watched).await;
     // More than is committed between two copies, and nothing but standing still.
