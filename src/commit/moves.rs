@@ -79,6 +79,8 @@ pub struct MoveRequest {
     pub scenario: String,
     /// The tables whose rows of records that are read again are deleted; `None` leaves all rows as they are.
     pub delete_rows: Option<Vec<TracedTable>>,
+    /// The Kafka cluster that the offsets belong to from now on; `None`: the same as before.
+    pub cluster_id: Option<String>,
 }
 
 /// What a move came to.
@@ -209,7 +211,7 @@ impl OffsetMover {
         self.begin().await?;
         // Once more, now that nobody can become the owner any more.
         self.refuse_live_owner().await?;
-        let (epoch, batch_seq) = self.raise_epoch().await?;
+        let (epoch, batch_seq) = self.raise_epoch(request.cluster_id.as_deref()).await?;
         let mut moved = Moved { epoch: unsigned("epoch", epoch)?, ..Moved::default() };
         for one in &request.moves {
             self.swap(one).await?;
@@ -251,17 +253,17 @@ impl OffsetMover {
     }
 
     /// Begins an epoch that has no owner; it, and the last batch.
-    async fn raise_epoch(&mut self) -> Result<(i64, i64)> {
+    async fn raise_epoch(&mut self, cluster_id: Option<&str>) -> Result<(i64, i64)> {
         let session = match &self.link {
             Link::Postgres(_) => ", backend_pid = NULL, backend_start = NULL",
             _ => "",
         };
         let sql = format!(
-            "UPDATE {{}}applications SET epoch = epoch + 1, owner = NULL, open_seq = NULL{session} WHERE application = $1 \
-             RETURNING epoch, batch_seq"
+            "UPDATE {{}}applications SET epoch = epoch + 1, owner = NULL, open_seq = NULL{session}, \
+             cluster_id = COALESCE($2, cluster_id) WHERE application = $1 RETURNING epoch, batch_seq"
         );
         let what = "cannot begin an epoch";
-        let rows = fetch!(&mut self.link, what, (i64, i64), sql, &self.settings.application)?;
+        let rows = fetch!(&mut self.link, what, (i64, i64), sql, &self.settings.application, cluster_id)?;
         let application = &self.settings.application;
         let gone = || Error::corrupt(format!("the application's row is gone application={application}"));
         rows.first().copied().ok_or_else(gone)

@@ -1,7 +1,7 @@
 //! librdkafka's own keys in the job file. Which of them pass through, and which may be shown, is known to
 //! [`KafkaProperties`].
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use rdkafka::{ClientConfig, error::KafkaError, types::RDKafkaConfRes};
 
@@ -9,8 +9,9 @@ use super::{
     Secret,
     fill::visible,
     read::{Found, Section},
+    store::can_be_read_by_others,
 };
-use crate::kafka::KafkaProperties;
+use crate::kafka::{KafkaProperties, value_in};
 
 /// Whether the value of a librdkafka key may be shown.
 #[must_use]
@@ -19,15 +20,62 @@ pub fn is_printable(key: &str) -> bool {
 }
 
 pub(super) fn read(section: &Section<'_>, allow_unsafe: bool, insecure: bool) -> BTreeMap<String, Secret> {
+    let entries = section.entries();
     let mut properties = BTreeMap::new();
-    for (key, found) in section.entries() {
+    for (key, found) in &entries {
         let Some(value) = found.scalar() else { continue };
-        if check(&key, &value, &found, allow_unsafe, insecure) {
-            warn_literal(&key, &value, &found);
-            properties.insert(key, Secret::new(value));
+        let fits = !is_outranked(key, found, &entries)
+            && match KafkaProperties::in_file(key) {
+                Some(in_file) => check_file(in_file, &value, found),
+                None => check(key, &value, found, allow_unsafe, insecure),
+            };
+        if fits {
+            warn_literal(key, &value, found);
+            properties.insert(key.clone(), Secret::new(value));
         }
     }
     properties
+}
+
+/// Whether the same is given otherwise in a higher layer, in a file or not. Both in the same layer are a fault.
+fn is_outranked(key: &str, found: &Found<'_>, entries: &[(String, Found<'_>)]) -> bool {
+    let same =
+        |other: &str| KafkaProperties::in_file(key) == Some(other) || KafkaProperties::in_file(other) == Some(key);
+    let Some((other, rank)) =
+        entries.iter().find(|(other, _)| same(other)).map(|(other, found)| (other, found.origin().rank()))
+    else {
+        return false;
+    };
+    if rank == found.origin().rank() && KafkaProperties::in_file(key).is_some() {
+        found.key_fault(format!("either {other} or {key}, not both"), key);
+    }
+    rank > found.origin().rank()
+}
+
+/// Checks the value of librdkafka's key `in_file`, which stands in the file at `path`.
+fn check_file(in_file: &str, path: &str, found: &Found<'_>) -> bool {
+    let path = Path::new(path);
+    let value = match value_in(path) {
+        Ok(value) => value,
+        Err(why) => {
+            // Without a folder it may be the password itself.
+            let is_path = path.components().count() > 1;
+            if is_path {
+                found.fault(why)
+            } else {
+                found.secret_fault(why)
+            }
+            return false;
+        }
+    };
+    if can_be_read_by_others(path) {
+        found.warn("the file can be read by others: chmod 600 it");
+    }
+    let taken = ClientConfig::new().set(in_file, value).create_native_config().is_ok();
+    if !taken {
+        found.fault("librdkafka does not take what stands in the file");
+    }
+    taken
 }
 
 fn check(key: &str, value: &str, found: &Found<'_>, allow_unsafe: bool, insecure: bool) -> bool {
@@ -73,9 +121,10 @@ fn check(key: &str, value: &str, found: &Found<'_>, allow_unsafe: bool, insecure
 /// Warns of a secret that stands in the file or on the command line.
 fn warn_literal(key: &str, value: &str, found: &Found<'_>) {
     let secret = ["password", "secret", ".pem", "oauthbearer.config", "jaas"].iter().any(|word| key.contains(word));
+    let secret = secret && KafkaProperties::in_file(key).is_none();
     let seen = found.written().map_or_else(|| value.to_owned(), visible);
     if secret && !seen.is_empty() && found.origin().is_readable_by_others() {
-        found.warn("a secret stands in the open here: use ${VAR}, or a file that librdkafka reads");
+        found.warn("a secret stands in the open here: use ${VAR}, or a file (sasl.password.file)");
     }
 }
 

@@ -92,7 +92,7 @@ keys! {
     "`true` lets anybody in between read and change the records.",
     "", "true";
     "kafka.properties.*", "string, number or boolean", Unset,
-    "librdkafka's own keys by their own names. Keys that the program owns and keys that load code or run commands are refused by name.",
+    "librdkafka's own keys by their own names. Keys that the program owns and keys that load code or run commands are refused by name. `sasl.username.file` and `sasl.password.file` name files that hold the user and the password; they are read again each second: what is changed there needs no restart.",
     "Values are shown only if they are known to be harmless.",
     "spark's kafkaParams", "\"SASL_SSL\"";
 

@@ -1,6 +1,6 @@
 //! `[store]`: where results and offsets are kept.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 
 use super::{
     StoreKind, StoreUrl,
@@ -82,13 +82,15 @@ fn warn_unverified(found: &Found<'_>, url: &StoreUrl) {
 
 fn read_url_file(found: &Found<'_>, path: &str) -> Option<String> {
     let text = url_in(Path::new(path)).map_err(|why| found.fault(why)).ok()?;
-    #[cfg(unix)]
-    if fs::metadata(path)
-        .is_ok_and(|metadata| std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o077 != 0)
-    {
+    if can_be_read_by_others(Path::new(path)) {
         found.warn("the file with the url can be read by others: chmod 600 it");
     }
     Some(text)
+}
+
+/// Whether anybody but its owner may read the file.
+pub(super) fn can_be_read_by_others(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o077 != 0)
 }
 
 /// What stands in a file that holds a URL, or why it does not.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -12,7 +12,11 @@ use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
 };
 
-use super::KafkaProperties;
+use super::{
+    KafkaProperties,
+    credentials::{self, LogsIn},
+    ffi::{CallError, set_credentials_of},
+};
 use crate::{
     error::{Error, Result},
     types::{Offset, TopicPartition},
@@ -23,7 +27,7 @@ const EVENTS_MAX: usize = 1_000;
 
 /// A client that only commits offsets.
 pub(crate) struct GroupCommitter {
-    consumer: BaseConsumer<LastTrouble>,
+    consumer: Arc<BaseConsumer<LastTrouble>>,
     group: String,
 }
 
@@ -45,15 +49,24 @@ impl ClientContext for LastTrouble {
 
 impl ConsumerContext for LastTrouble {}
 
+impl LogsIn for BaseConsumer<LastTrouble> {
+    fn log_in_as(&self, username: &str, password: &str) -> Result<(), CallError> {
+        set_credentials_of(self.client(), username, password)
+    }
+}
+
 impl GroupCommitter {
     /// Nothing is connected yet.
     ///
     /// # Errors
-    /// [`Config`](crate::ErrorKind::Config) for a property that cannot be used.
+    /// [`Config`](crate::ErrorKind::Config) for a property that cannot be used; [`Unavailable`](crate::ErrorKind::Unavailable) while a
+    /// file with credentials cannot be read.
     pub(crate) fn new(properties: &KafkaProperties, group: &str) -> Result<Self> {
-        let made = properties.committer(group)?.create_with_context(LastTrouble::default());
+        let (config, credentials) = properties.committer(group)?;
         let cannot = |error| Error::config("cannot make a kafka client that commits offsets").caused_by(error);
-        Ok(Self { consumer: made.map_err(cannot)?, group: group.to_owned() })
+        let consumer = Arc::new(config.create_with_context(LastTrouble::default()).map_err(cannot)?);
+        credentials::keep(credentials, &consumer)?;
+        Ok(Self { consumer, group: group.to_owned() })
     }
 
     /// Commits offsets, and waits for the answer: seconds, if the brokers are away.

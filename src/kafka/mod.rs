@@ -1,8 +1,9 @@
 //! Kafka as the stages see it: `lookup` asks about topics and offsets, `params` holds the clients' settings, `producer` sends, `group` commits offsets for others to look at,
-//! `client_errors` sums up what goes wrong with a client as a whole. `ffi` is the one module with `unsafe` code; everything
+//! `credentials` reads passwords again, `client_errors` sums up what goes wrong with a client as a whole. `ffi` is the one module with `unsafe` code; everything
 //! else is safe.
 
 mod client_errors;
+mod credentials;
 mod ffi;
 mod group;
 mod lookup;
@@ -12,6 +13,7 @@ mod producer;
 
 pub(crate) use client_errors::ClientErrors;
 pub use client_errors::{ClientError, ClientErrorClass};
+pub(crate) use credentials::value_in;
 pub(crate) use ffi::{
     CallError, Client, Entry, GroupOffset, LastWords, MessageView, PartitionQueue, Place, give_large_blocks_back,
 };

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use rdkafka::ClientConfig;
 
-use super::ffi::{Client, CreateError};
+use super::{
+    credentials::{self, Credentials},
+    ffi::{Client, CreateError},
+};
 use crate::{
     error::{Error, Result, Stage},
     failpoint,
@@ -163,6 +166,13 @@ pub struct KafkaProperties {
     dangerous_allowed: bool,
 }
 
+/// What a new client gets of the user's properties.
+struct Given<'a> {
+    settings: Vec<(&'a str, String)>,
+    /// What of it changes while the client lives.
+    credentials: Option<Credentials>,
+}
+
 /// How much one partition may prefetch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueLimits {
@@ -203,8 +213,20 @@ impl KafkaProperties {
     pub fn faults(&self) -> impl Iterator<Item = PropertyFault> + '_ {
         self.properties.keys().filter_map(|key| {
             let dangerous = || Self::dangerous(key).filter(|_| !self.dangerous_allowed);
-            Self::owned(key).or_else(dangerous).map(|reason| PropertyFault { key: key.clone(), reason })
+            let twice = || {
+                let given = Self::in_file(key).is_some_and(|value| self.properties.contains_key(value));
+                given.then_some("its value is given as well")
+            };
+            let reason = Self::owned(key).or_else(dangerous).or_else(twice);
+            reason.map(|reason| PropertyFault { key: key.clone(), reason })
         })
+    }
+
+    /// librdkafka's key whose value stands in the file that `key` names: `sasl.password` for `sasl.password.file`. These keys are
+    /// not librdkafka's own. The file is read again while a client lives, for the connections it makes from then on.
+    #[must_use]
+    pub fn in_file(key: &str) -> Option<&'static str> {
+        credentials::IN_FILES.iter().find(|(name, _)| *name == key).map(|(_, value)| *value)
     }
 
     /// Why `key` is this program's own business; `None` if it is not.
@@ -222,7 +244,8 @@ impl KafkaProperties {
     /// Whether the value of `key` may be shown.
     #[must_use]
     pub fn is_printable(key: &str) -> bool {
-        PRINTABLE.contains(&key)
+        // What is in a file may be a secret, its name is not.
+        PRINTABLE.contains(&key) || Self::in_file(key).is_some()
     }
 
     /// The user's properties with every value that may be a secret hidden.
@@ -244,11 +267,25 @@ impl KafkaProperties {
         &self.bootstrap_servers
     }
 
-    /// Settings of a client that commits offsets to a group, and does nothing else.
-    pub(crate) fn committer(&self, group: &str) -> Result<ClientConfig> {
+    /// The user's own settings for a new client. `client`: what it is for.
+    fn given(&self, client: &'static str) -> Result<Given<'_>> {
         if let Some(fault) = self.faults().next() {
             return Err(Error::config(fault.to_string()).at(Stage::Start));
         }
+        let own = self.properties.iter().filter(|(key, _)| Self::in_file(key).is_none());
+        let mut settings: Vec<_> = own.map(|(key, value)| (key.as_str(), value.clone())).collect();
+        let credentials = Credentials::of(&self.properties, client).map_err(|error| error.at(Stage::Start))?;
+        if let Some(credentials) = &credentials {
+            for (key, value) in credentials.settings() {
+                settings.push((key, value));
+            }
+        }
+        Ok(Given { settings, credentials })
+    }
+
+    /// Settings of a client that commits offsets to a group, and does nothing else.
+    pub(crate) fn committer(&self, group: &str) -> Result<(ClientConfig, Option<Credentials>)> {
+        let Given { settings, credentials } = self.given("committer")?;
         let yielding = [
             // As for every client here: the defaults cost up to 8 s after a broker has come back.
             ("reconnect.backoff.ms", "50"),
@@ -265,12 +302,12 @@ impl KafkaProperties {
             // The first group of a cluster has to wait for a topic to be made, which takes two seconds.
             ("session.timeout.ms", "5000"),
         ];
-        let given = self.properties.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        let given = settings.iter().map(|(key, value)| (*key, value.as_str()));
         let mut config = ClientConfig::new();
         for (key, value) in yielding.into_iter().chain(given).chain(own) {
             config.set(key, value);
         }
-        Ok(config)
+        Ok((config, credentials))
     }
 
     /// A client for reading.
@@ -289,24 +326,25 @@ impl KafkaProperties {
             ("fetch.error.backoff.ms", "100".to_owned()),
             ("fetch.message.max.bytes", limits.fetch_bytes.to_string()),
         ];
-        self.client(isolation, &yielding, &sized)
+        self.client("reader", isolation, &yielding, &sized)
     }
 
     /// A client for looking up offsets and metadata.
     pub(crate) fn planner(&self) -> Result<Arc<Client>> {
-        self.client(IsolationLevel::ReadCommitted, &[], &[])
+        self.client("planner", IsolationLevel::ReadCommitted, &[], &[])
     }
 
     /// Settings of a client that sends: idempotent, acknowledged by every replica in sync. `own` go before everything.
-    pub(crate) fn producer(&self, own: &[(&str, &str)]) -> Result<ClientConfig> {
+    pub(crate) fn producer(&self, own: &[(&str, &str)]) -> Result<(ClientConfig, Option<Credentials>)> {
         let owned = |key: &String| OWNED_BY_PRODUCERS.iter().find(|(name, _)| name == key);
         let fault = self
             .properties
             .keys()
             .find_map(|key| owned(key).map(|(_, reason)| PropertyFault { key: key.clone(), reason }));
-        if let Some(fault) = self.faults().next().or(fault) {
+        if let Some(fault) = fault {
             return Err(Error::config(fault.to_string()).at(Stage::Start));
         }
+        let Given { settings, credentials } = self.given("producer")?;
         let yielding = [
             ("reconnect.backoff.ms", "50"),
             ("reconnect.backoff.max.ms", "500"),
@@ -320,23 +358,22 @@ impl KafkaProperties {
             ("enable.idempotence", "true"),
             ("allow.auto.create.topics", "false"),
         ];
-        let given = self.properties.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        let given = settings.iter().map(|(key, value)| (*key, value.as_str()));
         let mut config = ClientConfig::new();
         for (key, value) in yielding.into_iter().chain(given).chain(owned).chain(own.iter().copied()) {
             config.set(key, value);
         }
-        Ok(config)
+        Ok((config, credentials))
     }
 
     fn client(
         &self,
+        purpose: &'static str,
         isolation: IsolationLevel,
         yielding: &[(&str, String)],
         sized: &[(&str, String)],
     ) -> Result<Arc<Client>> {
-        if let Some(fault) = self.faults().next() {
-            return Err(Error::config(fault.to_string()).at(Stage::Start));
-        }
+        let Given { settings: given, credentials } = self.given(purpose)?;
         // The defaults of 100 ms and 10 s cost up to 8 s after a broker has come back.
         let reconnect = [("reconnect.backoff.ms", "50"), ("reconnect.backoff.max.ms", "500")];
         let owned = [
@@ -354,10 +391,12 @@ impl KafkaProperties {
         let settings = reconnect
             .into_iter()
             .chain(yielding.iter().map(|(key, value)| (*key, value.as_str())))
-            .chain(self.properties.iter().map(|(key, value)| (key.as_str(), value.as_str())))
+            .chain(given.iter().map(|(key, value)| (*key, value.as_str())))
             .chain(owned)
             .chain(sized.iter().map(|(key, value)| (*key, value.as_str())));
-        Client::consumer(settings).map_err(|error| creation_failed(&error))
+        let client = Client::consumer(settings).map_err(|error| creation_failed(&error))?;
+        credentials::keep(credentials, &client)?;
+        Ok(client)
     }
 }
 
@@ -457,5 +496,27 @@ mod tests {
         assert!(!format!("{properties:?}").contains("canary"));
         assert!(properties.printable().all(|(_, value)| value == HIDDEN));
         assert!(OWNED.iter().chain(DANGEROUS).all(|(key, reason)| !key.is_empty() && !reason.is_empty()));
+    }
+
+    #[test]
+    fn what_stands_in_files_is_read_for_each_client() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("password");
+        let own = [("sasl.username", "orders".to_owned()), ("sasl.password.file", path.display().to_string())];
+        let mut map: BTreeMap<_, _> = own.map(|(key, value)| (key.to_owned(), value)).into();
+        let properties = KafkaProperties::new("b:9092", "app", map.clone());
+        let error = properties.given("test").err().unwrap();
+        assert!(error.kind() == crate::ErrorKind::Unavailable && error.to_string().contains("cannot read"), "{error}");
+        for password in ["canary ", "changed"] {
+            std::fs::write(&path, format!("{password}\r\n")).unwrap();
+            let Given { mut settings, credentials } = properties.given("test").unwrap();
+            settings.sort_unstable();
+            let expected = [("sasl.password", password.to_owned()), ("sasl.username", "orders".to_owned())];
+            assert_eq!(settings, expected);
+            assert!(!format!("{credentials:?}").contains(password));
+        }
+        map.insert("sasl.password".to_owned(), "canary".to_owned());
+        let fault = KafkaProperties::new("b:9092", "app", map).faults().next().unwrap().to_string();
+        assert_eq!(fault, "the property cannot be set: its value is given as well key=sasl.password.file");
     }
 }

@@ -14,7 +14,11 @@ use rdkafka::{
     producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext},
 };
 
-use super::KafkaProperties;
+use super::{
+    KafkaProperties,
+    credentials::{self, LogsIn},
+    ffi::{CallError, set_credentials_of},
+};
 use crate::{
     error::{Error, ErrorKind, Result},
     types::{KafkaRecord, TopicPartition},
@@ -72,9 +76,15 @@ impl<D: Delivered> ProducerContext for Context<D> {
     }
 }
 
+impl<D: Delivered> LogsIn for BaseProducer<Context<D>> {
+    fn log_in_as(&self, username: &str, password: &str) -> Result<(), CallError> {
+        set_credentials_of(self.client(), username, password)
+    }
+}
+
 /// A client that sends: idempotent, so that no try of its own doubles a record or changes the order within a partition.
 pub(crate) struct Producer<D: Delivered> {
-    producer: BaseProducer<Context<D>>,
+    producer: Arc<BaseProducer<Context<D>>>,
     delivered: Arc<D>,
 }
 
@@ -82,11 +92,14 @@ impl<D: Delivered> Producer<D> {
     /// Nothing is connected yet.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for a property that cannot be used.
+    /// [`ErrorKind::Config`] for a property that cannot be used; [`ErrorKind::Unavailable`] while a file with credentials cannot be
+    /// read.
     pub(crate) fn new(properties: &KafkaProperties, own: &[(&str, &str)], delivered: Arc<D>) -> Result<Self> {
-        let context = Context(Arc::clone(&delivered));
-        let made = properties.producer(own)?.create_with_context(context);
-        Ok(Self { producer: made.map_err(|error| cannot_create(&error))?, delivered })
+        let (config, credentials) = properties.producer(own)?;
+        let made = config.create_with_context(Context(Arc::clone(&delivered)));
+        let producer = Arc::new(made.map_err(|error| cannot_create(&error))?);
+        credentials::keep(credentials, &producer)?;
+        Ok(Self { producer, delivered })
     }
 
     /// Sends a record, waiting while the client's own queue is full. What became of it is [told](Delivered) under `number`.
@@ -136,13 +149,14 @@ impl TransactionalProducer {
     /// Nothing is connected yet.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for a property that cannot be used.
+    /// As [`Producer::new`].
     pub(crate) fn new(properties: &KafkaProperties, transactional_id: &str, group: &str) -> Result<Self> {
         let own = [("transactional.id", transactional_id)];
         let producer = Producer::new(properties, &own, Arc::new(FirstFailure::default()))?;
         // A consumer that reads nothing and joins nothing: it only says, in librdkafka's own form, which group is meant.
         let named: BaseConsumer = properties
             .producer(&[("group.id", group), ("enable.auto.commit", "false")])?
+            .0
             .create()
             .map_err(|error| cannot_create(&error))?;
         let group = named.group_metadata().ok_or_else(|| Error::internal("a consumer with a group has none"))?;

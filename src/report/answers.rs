@@ -13,6 +13,7 @@ use super::{
     listener::OutputOperationInfo,
     metrics::DEAD_LETTER_STAGES,
     partitions::PartitionPosition,
+    receivers::ReceiverInfo,
     reporter::Reporter,
 };
 use crate::types::{Offset, OffsetRange};
@@ -46,6 +47,7 @@ struct Overview<'a> {
     received_records: u64,
     averages: Averages,
     streams: Vec<String>,
+    receivers: Vec<Receiver>,
     points: Points,
     waiting: Vec<BatchRow>,
     running: Vec<BatchRow>,
@@ -89,6 +91,16 @@ struct BatchRow {
     output_ops_total: usize,
     failed: bool,
     failure: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Receiver {
+    stream: usize,
+    name: String,
+    active: bool,
+    last_error: Option<String>,
+    last_error_time_ms: Option<i64>,
 }
 
 #[derive(Serialize)]
@@ -277,12 +289,23 @@ pub(super) fn overview(reporter: &Reporter, asked: &Asked) -> Result<String, Ref
             total_delay_ms: averages.total_delay_ms,
         },
         streams,
+        receivers: history.receivers.values().map(receiver).collect(),
         points,
         waiting: history.under_way(BatchState::Waiting).map(row).collect(),
         running: history.under_way(BatchState::Running).map(row).collect(),
     };
     drop(history);
     json(&overview)
+}
+
+fn receiver(info: &ReceiverInfo) -> Receiver {
+    Receiver {
+        stream: info.stream_id,
+        name: info.name.clone(),
+        active: info.is_active,
+        last_error: info.last_error.clone(),
+        last_error_time_ms: info.last_error_time_ms,
+    }
 }
 
 impl Points {

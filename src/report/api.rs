@@ -33,6 +33,7 @@ pub(super) const ROUTES: &[(&str, Answer)] = &[
     ("/api/v1/applications", spark_api::applications),
     ("/api/v1/applications/{app}/streaming/statistics", spark_api::statistics),
     ("/api/v1/applications/{app}/streaming/receivers", spark_api::receivers),
+    ("/api/v1/applications/{app}/streaming/receivers/{streamId}", spark_api::receiver),
     ("/api/v1/applications/{app}/streaming/batches", spark_api::batches),
     ("/api/v1/applications/{app}/streaming/batches/{batchId}", spark_api::batch),
     ("/api/v1/applications/{app}/streaming/batches/{batchId}/operations", spark_api::operations),

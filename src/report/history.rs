@@ -10,6 +10,7 @@ use super::{
     completed::{BatchCounts, BatchOutcome, CompletedBatch, CountedRange},
     listener::{BatchProgress, InputInfo, OutputOperationInfo},
     metrics::LOST_RANGE_REASONS,
+    receivers::ReceiverInfo,
     steps::{Steps, Told},
     text::shortened,
 };
@@ -184,6 +185,8 @@ pub(super) struct History {
     /// Why the stream ended, in one line.
     pub(super) failure: Option<String>,
     pub(super) retained_max: usize,
+    /// By the number of their stream.
+    pub(super) receivers: BTreeMap<usize, ReceiverInfo>,
     /// The oldest first, like all lists here.
     under_way: VecDeque<BatchEntry>,
     /// What else was told of those under way.
@@ -205,6 +208,7 @@ impl History {
             sums: Sums::default(),
             failure: None,
             retained_max: RETAINED_BATCHES_DEFAULT,
+            receivers: BTreeMap::new(),
             under_way: VecDeque::new(),
             told: VecDeque::new(),
             ended: VecDeque::new(),

@@ -3,6 +3,7 @@
 
 use std::{fmt::Write, sync::Arc};
 
+use super::receivers::ReceiverInfo;
 use crate::{
     error::ErrorKind,
     types::{BatchInfo, BatchTime, OffsetRange},
@@ -207,6 +208,15 @@ pub trait StreamingListener: Send {
     /// The batch ended: committed, or failed if [`BatchProgress::is_failed`].
     fn on_batch_completed(&mut self, batch: &BatchProgress) {}
 
+    /// A receiver began, or began again.
+    fn on_receiver_started(&mut self, receiver: &ReceiverInfo) {}
+
+    /// A receiver ended, and is started again after a pause: [`last_error`](ReceiverInfo::last_error) says why.
+    fn on_receiver_error(&mut self, receiver: &ReceiverInfo) {}
+
+    /// A receiver ended with its stream.
+    fn on_receiver_stopped(&mut self, receiver: &ReceiverInfo) {}
+
     /// The stream ended.
     fn on_stream_stopped(&mut self, stopped: &StreamStopped) {}
 }
@@ -220,6 +230,9 @@ pub(super) enum StreamingEvent {
     OutputOperationStarted(Arc<OutputOperationInfo>),
     OutputOperationCompleted(Arc<OutputOperationInfo>),
     BatchCompleted(Arc<BatchProgress>),
+    ReceiverStarted(Arc<ReceiverInfo>),
+    ReceiverError(Arc<ReceiverInfo>),
+    ReceiverStopped(Arc<ReceiverInfo>),
     Stopped(Arc<StreamStopped>),
 }
 
@@ -232,6 +245,9 @@ impl StreamingEvent {
             Self::OutputOperationStarted(operation) => listener.on_output_operation_started(operation),
             Self::OutputOperationCompleted(operation) => listener.on_output_operation_completed(operation),
             Self::BatchCompleted(batch) => listener.on_batch_completed(batch),
+            Self::ReceiverStarted(receiver) => listener.on_receiver_started(receiver),
+            Self::ReceiverError(receiver) => listener.on_receiver_error(receiver),
+            Self::ReceiverStopped(receiver) => listener.on_receiver_stopped(receiver),
             Self::Stopped(stopped) => listener.on_stream_stopped(stopped),
         }
     }

@@ -32,6 +32,7 @@ mod page;
 mod partitions;
 mod progress;
 mod rate_limit;
+mod receivers;
 mod reporter;
 mod server;
 mod servers;
@@ -58,6 +59,7 @@ pub(crate) use mirror::{
 pub use partitions::{PARTITION_SERIES_MAX, PartitionPosition};
 pub use progress::Progress;
 pub use rate_limit::RateLimit;
+pub use receivers::ReceiverInfo;
 pub use reporter::Reporter;
 pub use server::{ReportServer, serve};
 pub use steps::{CommitEvent, StepInfo, StepKind, TaskTimes};

@@ -2,6 +2,8 @@
 //!
 //! Times are text in GMT, durations are milliseconds, and a field whose value is not known is left out.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use super::{
@@ -9,6 +11,7 @@ use super::{
     build::VERSION,
     history::{BatchEntry, BatchState, History},
     listener::OutputOperationInfo,
+    receivers::ReceiverInfo,
     reporter::Reporter,
 };
 
@@ -58,6 +61,21 @@ struct StreamingStatistics {
     avg_processing_time: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     avg_total_delay: Option<u64>,
+}
+
+/// Spark: `ReceiverInfo` of its REST answers.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Receiver {
+    stream_id: usize,
+    stream_name: String,
+    is_active: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_error_time: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_error_message: Option<String>,
+    /// Batch time, and records a second.
+    event_rates: Vec<(i64, f64)>,
 }
 
 /// Spark: `BatchInfo` of its REST answers.
@@ -125,13 +143,14 @@ pub(super) fn statistics(reporter: &Reporter, asked: &Asked) -> Result<String, R
     let history = reporter.history();
     let averages = history.averages();
     let active = [BatchState::Waiting, BatchState::Running].map(|state| history.under_way(state).count());
+    let receiving = history.receivers.values().filter(|receiver| receiver.is_active).count();
     json(&StreamingStatistics {
         // Before the stream has started it is -1 there, too.
         start_time: gmt(history.start_time_ms.unwrap_or(-1)),
         batch_duration: batch_duration(&history),
-        num_receivers: 0,
-        num_active_receivers: 0,
-        num_inactive_receivers: 0,
+        num_receivers: history.receivers.len(),
+        num_active_receivers: receiving,
+        num_inactive_receivers: history.receivers.len() - receiving,
         num_total_completed_batches: history.sums.completed_batches,
         num_retained_completed_batches: history.completed().len(),
         num_active_batches: active.iter().sum(),
@@ -144,10 +163,40 @@ pub(super) fn statistics(reporter: &Reporter, asked: &Asked) -> Result<String, R
     })
 }
 
-/// None: records are read by their offsets, and what a receiver of ours stores is read the same way.
+/// In the order of their streams. A direct stream has none.
 pub(super) fn receivers(reporter: &Reporter, asked: &Asked) -> Result<String, Refused> {
     of_application(reporter, asked)?;
-    Ok("[]".to_owned())
+    let history = reporter.history();
+    let all: Vec<_> = history.receivers.values().map(|info| receiver_of(info, &history)).collect();
+    drop(history);
+    json(&all)
+}
+
+pub(super) fn receiver(reporter: &Reporter, asked: &Asked) -> Result<String, Refused> {
+    of_application(reporter, asked)?;
+    let id: usize = asked.number_of("streamId", "receiver")?;
+    let history = reporter.history();
+    let found = history.receivers.get(&id).map(|info| receiver_of(info, &history));
+    drop(history);
+    json(&found.ok_or_else(|| Refused::not_found("receiver", asked.part("streamId")))?)
+}
+
+fn receiver_of(info: &ReceiverInfo, history: &History) -> Receiver {
+    let seconds = history.batch_interval.as_secs_f64();
+    let rate = |entry: &Arc<BatchEntry>| {
+        let records = *entry.stream_records.get(info.stream_id)?;
+        #[expect(clippy::cast_precision_loss, reason = "a rate is shown, not counted")]
+        let rate = if seconds > 0.0 { records as f64 / seconds } else { 0.0 };
+        Some((entry.batch_time.as_ms(), rate))
+    };
+    Receiver {
+        stream_id: info.stream_id,
+        stream_name: info.name.clone(),
+        is_active: info.is_active,
+        last_error_time: info.last_error_time_ms.map(gmt),
+        last_error_message: info.last_error.clone(),
+        event_rates: history.completed().rev().filter_map(rate).collect(),
+    }
 }
 
 /// Those that run or wait, and those that ended, the newest first; `status` may be given more than once.
@@ -198,7 +247,7 @@ fn of_application(reporter: &Reporter, asked: &Asked) -> Result<(), Refused> {
 }
 
 /// The batch of the path, which names it by its batch time.
-fn entry(reporter: &Reporter, asked: &Asked) -> Result<std::sync::Arc<BatchEntry>, Refused> {
+fn entry(reporter: &Reporter, asked: &Asked) -> Result<Arc<BatchEntry>, Refused> {
     of_application(reporter, asked)?;
     let id: i64 = asked.number_of("batchId", "batch")?;
     let found = reporter.history().find(|entry| entry.batch_time.as_ms() == id);

@@ -61,7 +61,7 @@ pub use latest::{LatestLookup, LatestOffsets, log_ends};
 pub(crate) use life::Resting;
 pub use life::{StreamingContextState, Termination};
 pub(crate) use mirrors::mirror_once;
-pub use reset::{PlannedReset, TopicScope, plan_reset};
+pub use reset::{PlannedReset, PlannedResets, ResetScope, TopicScope, plan_reset};
 pub(crate) use source::{Chunks, Source};
 pub use source::{Receiver, ReceiverLog, ReceiverSupervisor, TextFiles};
 pub use verify::{FINDINGS_MAX, Finding, Verification, verify};

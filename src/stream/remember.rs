@@ -1,6 +1,6 @@
 //! What windows remember of batches that are committed: read from Kafka again at start, by the ledger's ranges.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{batch::Workshop, context::Parts, work::on_own_thread};
 use crate::{
@@ -9,19 +9,25 @@ use crate::{
     failpoint,
     read::ReadRanges,
     transform::BatchScope,
-    types::{BatchInfo, OffsetRange, Task},
+    types::{BatchInfo, OffsetRange, Task, TopicId},
 };
 
 /// Batches of the ledger that are read at a time.
 const LEDGER_PAGE: u32 = 100;
 
 impl Workshop {
-    /// Lets windows see the batches that they would remember had this process run them.
+    /// Lets windows see the batches that they would remember had this process run them. `topic_ids` are those of now: what a batch
+    /// read of another topic of the same name is nowhere any more.
     ///
     /// # Errors
     /// [`OffsetsLost`](ErrorKind::OffsetsLost) or [`Corrupt`](ErrorKind::Corrupt) if Kafka no longer has their records, or has
     /// others: the windows cannot be told exactly. With `on_data_loss = "skip"` what is there is taken, and a warning says so.
-    pub(super) async fn remember_past(self: &Arc<Self>, parts: &Parts, recovered: &Recovered) -> Result<()> {
+    pub(super) async fn remember_past(
+        self: &Arc<Self>,
+        parts: &Parts,
+        recovered: &Recovered,
+        topic_ids: BTreeMap<Arc<str>, TopicId>,
+    ) -> Result<()> {
         let Some(last) = recovered.last_batch_time.filter(|_| !self.histories.is_empty()) else { return Ok(()) };
         if failpoint::mutant("windows_begin_empty") {
             return Ok(());
@@ -30,13 +36,14 @@ impl Workshop {
         let mut inspector = Inspector::open(&parts.store.url, &parts.application).await?;
         let mut next = inspector.first_batch_after(after).await?;
         let mut remembered = 0;
+        let topic_ids = Arc::new(topic_ids);
         while let Some(first) = next {
             let page = inspector.batches_from(first, LEDGER_PAGE).await?;
             next = page.last().map(|batch| batch.batch_seq + 1);
             remembered += page.len();
             for batch in page {
-                let workshop = Arc::clone(self);
-                on_own_thread(move || workshop.remember_batch(&batch)).await??;
+                let (workshop, topic_ids) = (Arc::clone(self), Arc::clone(&topic_ids));
+                on_own_thread(move || workshop.remember_batch(&batch, &topic_ids)).await??;
                 parts.reporter.progress();
             }
         }
@@ -44,7 +51,7 @@ impl Workshop {
         Ok(())
     }
 
-    fn remember_batch(&self, batch: &LedgerBatch) -> Result<()> {
+    fn remember_batch(&self, batch: &LedgerBatch, topic_ids: &BTreeMap<Arc<str>, TopicId>) -> Result<()> {
         let ranges: Arc<[OffsetRange]> = batch.ranges.iter().map(|range| range.range.clone()).collect();
         self.sources.prepare(&ranges, &|_| None).map_err(|error| error.at(Stage::Read))?;
         let inputs = self.inputs(&(Arc::clone(&self.sources) as Arc<dyn ReadRanges>), &ranges);
@@ -57,7 +64,18 @@ impl Workshop {
             );
             Error::new(error.kind(), text).caused_by(error)
         };
-        match self.remember(&scope) {
+        let of_another_topic = batch.ranges.iter().filter(|then| !then.range.is_empty()).find(|then| {
+            let now = topic_ids.get(&then.range.topic_partition.topic);
+            now.zip(then.topic_id.as_ref()).is_some_and(|(now, then)| now != then)
+        });
+        let remembered = match of_another_topic {
+            None => self.remember(&scope),
+            Some(then) => {
+                let text = "its topic is not the topic of that name any more";
+                Err(Error::new(ErrorKind::OffsetsLost, text).in_range(then.range.clone()))
+            }
+        };
+        match remembered {
             Err(error)
                 if error.kind() == ErrorKind::OffsetsLost && self.sources.skips_losses(error.topic_partition()) =>
             {

@@ -8,7 +8,7 @@ use crate::{
     commit::{ApplicationInfo, OffsetMove, StoredPosition},
     config::Job,
     error::{Error, Result, Stage},
-    plan::{PartitionOffsets, ResetOffset, ResetTo, StartLookups, reset_offset},
+    plan::{Adjusted, PartitionOffsets, ResetOffset, ResetTo, StartLookups, reset_offset},
     types::{Offset, TopicId, TopicPartition},
 };
 
@@ -43,8 +43,26 @@ pub struct PlannedReset {
     pub latest: Offset,
     /// The topic's id as the broker tells it, or else as it is stored.
     pub topic_id: Option<TopicId>,
-    /// Whether the stored offset is of an earlier topic of that name.
+    /// Whether the stored offset is of another topic of that name: an earlier one, or one of another cluster.
     pub of_another_topic: bool,
+}
+
+/// Where all offsets go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedResets {
+    /// The partitions, in their order.
+    pub partitions: Vec<PlannedReset>,
+    /// The Kafka cluster that they go to, where that is another one than the stored offsets belong to.
+    pub cluster_id: Option<String>,
+}
+
+/// Which of a job's offsets are meant, and which cluster's.
+#[derive(Debug, Clone, Copy)]
+pub struct ResetScope<'a> {
+    /// Of a topic these partitions, or all; none named is all of the job.
+    pub topics: &'a [TopicScope],
+    /// Whether the cluster is meant to be another one than the stored offsets belong to.
+    pub new_cluster: bool,
 }
 
 impl PlannedReset {
@@ -61,22 +79,24 @@ impl PlannedReset {
     }
 }
 
-/// Where the partitions of `scope` would go (all of the job, if it is empty), in the order of topic and partition. Kafka is
-/// asked no longer than `stream.start_timeout`.
+/// Where the partitions of `scope` would go, in the order of topic and partition. Kafka is asked no longer than
+/// `stream.start_timeout`.
 ///
 /// # Errors
-/// [`Config`](crate::ErrorKind::Config) if the job has no such topic or partition, or one cannot be shifted;
+/// [`Config`](crate::ErrorKind::Config) if the job has no such topic or partition, one cannot be shifted, or a new cluster is meant and
+/// is none, has not all of the offsets, or would get a part of them only;
 /// [`Unavailable`](crate::ErrorKind::Unavailable) if Kafka does not answer for all of them;
 /// [`Corrupt`](crate::ErrorKind::Corrupt) if it is another cluster than the one the offsets belong to.
 pub async fn plan_reset(
     job: &Job,
     (application, stored): (&ApplicationInfo, &[StoredPosition]),
     to: &ResetTo,
-    scope: &[TopicScope],
+    scope: ResetScope<'_>,
     clock: Arc<dyn Clock>,
-) -> Result<Vec<PlannedReset>> {
+) -> Result<PlannedResets> {
     let (inquiry, answers) = whole_answers(job, clock).await?;
-    same_cluster(application, inquiry.cluster_id().await?)?;
+    let cluster_id = cluster(application.cluster_id.as_deref(), inquiry.cluster_id().await?, scope.new_cluster)?;
+    let (scope, new_cluster) = (scope.topics, scope.new_cluster);
     let mut partitions = answers.partitions(inquiry.filter());
     let known: Vec<TopicPartition> = partitions.iter().map(|(topic_partition, _)| topic_partition.clone()).collect();
     check_scope(scope, &known)?;
@@ -95,20 +115,51 @@ pub async fn plan_reset(
         };
         let position = stored.iter().find(|stored| stored.topic_partition == topic_partition);
         let stored_id = position.and_then(|stored| stored.topic_id.clone());
-        let of_another_topic = told_id.is_some() && stored_id.is_some() && told_id != stored_id;
-        if of_another_topic && matches!(to, ResetTo::ShiftBy(_)) {
-            let text = "the stored offset is of an earlier topic of that name, so that nothing can be counted from it";
+        let made_again = told_id.is_some() && stored_id.is_some() && told_id != stored_id;
+        let of_another_topic = position.is_some() && (made_again || new_cluster);
+        // Where a topic was made again, `to-current` is a choice; a number of another cluster is none here.
+        let counted = matches!(to, ResetTo::ShiftBy(_)) || new_cluster && *to == ResetTo::Current;
+        if of_another_topic && counted {
+            let whose = if new_cluster { "another cluster" } else { "an earlier topic of that name" };
+            let text = format!("the stored offset is of {whose}, so that nothing can be counted from it");
             return Err(Error::config(text).on(topic_partition));
         }
         let current = position.map(|stored| stored.until_offset);
         let found = by_timestamp.get(&topic_partition).copied().flatten();
         let known = PartitionOffsets { current, earliest, latest, by_timestamp: found };
         let new = reset_offset(to, &topic_partition, &known).map_err(Error::config)?;
-        let topic_id = told_id.or(stored_id);
+        let topic_id = told_id.or(stored_id.filter(|_| !new_cluster));
         let with = |new| PlannedReset { topic_partition, current, new, earliest, latest, topic_id, of_another_topic };
         planned.extend(new.map(with));
     }
-    Ok(planned)
+    if new_cluster {
+        refuse_a_part(&planned, &known)?;
+    }
+    Ok(PlannedResets { partitions: planned, cluster_id })
+}
+
+/// All or none: an offset that stays would be one of the cluster before, and a partition that has none would begin at the earliest
+/// one. And a number that the new cluster does not have is one of the cluster before as well.
+fn refuse_a_part(planned: &[PlannedReset], partitions: &[TopicPartition]) -> Result<()> {
+    let goes = |known: &&TopicPartition| planned.iter().any(|one| one.topic_partition == **known);
+    if let Some(stays) = partitions.iter().find(|known| !goes(known)) {
+        let text = "all partitions of the job go to the new cluster or none: say where this one goes as well";
+        return Err(Error::config(text).on(stays.clone()));
+    }
+    let asked = |one: &PlannedReset| match one.new.adjusted {
+        Some(Adjusted::BelowEarliest { wanted } | Adjusted::AboveLatest { wanted }) => Some(wanted),
+        Some(Adjusted::NoneAfter) | None => None,
+    };
+    match planned.iter().find_map(|one| Some((one, asked(one)?))) {
+        None => Ok(()),
+        Some((one, offset)) => {
+            let PlannedReset { earliest, latest, .. } = one;
+            let text = format!(
+                "the new cluster does not have this offset offset={offset} earliest={earliest} latest={latest}"
+            );
+            Err(Error::config(text).on(one.topic_partition.clone()))
+        }
+    }
 }
 
 fn scope_of(topic_partition: &TopicPartition) -> TopicScope {
@@ -151,13 +202,20 @@ async fn by_timestamp(
     }
 }
 
-/// Offsets of one cluster say nothing about another.
-fn same_cluster(application: &ApplicationInfo, told: Option<String>) -> Result<()> {
-    match (&application.cluster_id, told) {
-        (Some(stored), Some(found)) if *stored != found => Err(Error::corrupt(format!(
+/// Offsets of one cluster say nothing about another. The new cluster, if one is meant.
+fn cluster(stored: Option<&str>, told: Option<String>, new_cluster: bool) -> Result<Option<String>> {
+    match (stored, told, new_cluster) {
+        (Some(stored), Some(found), false) if *stored != found => Err(Error::corrupt(format!(
             "the stored offsets belong to another Kafka cluster stored={stored:?} found={found:?}"
         ))),
-        _ => Ok(()),
+        (_, _, false) => Ok(None),
+        (Some(stored), Some(found), true) if *stored == found => {
+            Err(Error::config(format!("the stored offsets belong to this Kafka cluster already cluster={found:?}")))
+        }
+        (_, Some(found), true) => Ok(Some(found)),
+        (_, None, true) => {
+            Err(Error::config("the Kafka cluster does not tell its id, so that it cannot be told from another"))
+        }
     }
 }
 
@@ -193,5 +251,19 @@ mod tests {
         check("t", &[1, 0]).unwrap();
         assert!(check("u", &[]).unwrap_err().to_string().ends_with("topic=\"u\""));
         assert!(check("t", &[0, 2]).unwrap_err().to_string().ends_with("partition=2"));
+    }
+
+    #[test]
+    fn another_cluster_must_be_meant_and_must_be_one() {
+        let told = |stored, told: Option<&str>, new| cluster(stored, told.map(str::to_owned), new);
+        assert_eq!(told(Some("a"), Some("a"), false).unwrap(), None);
+        assert_eq!(told(None, Some("a"), false).unwrap(), None);
+        assert_eq!(told(Some("a"), None, false).unwrap(), None);
+        assert_eq!(told(Some("a"), Some("b"), true).unwrap(), Some("b".to_owned()));
+        assert_eq!(told(None, Some("b"), true).unwrap(), Some("b".to_owned()));
+        let kind = |result: Result<Option<String>>| result.unwrap_err().kind();
+        assert_eq!(kind(told(Some("a"), Some("b"), false)), crate::ErrorKind::Corrupt);
+        assert_eq!(kind(told(Some("a"), Some("a"), true)), crate::ErrorKind::Config);
+        assert_eq!(kind(told(Some("a"), None, true)), crate::ErrorKind::Config);
     }
 }

@@ -15,7 +15,8 @@ use crate::{
     kafka::TopicAnswer,
     plan::{Answers, Problem, Review, Tracked, review},
     read::{ReadRanges, Rehearsed},
-    types::{BatchCommit, Chunk, Flow, Offset, OffsetRange, RangeCounts, Stop, TopicPartition},
+    report::Reporter,
+    types::{BatchCommit, Chunk, Flow, Offset, OffsetRange, RangeCounts, Stop, TopicId, TopicPartition},
 };
 
 /// The sources of a context. Cheap to clone.
@@ -32,6 +33,15 @@ impl AllAnswers {
     pub(super) fn latest(&self) -> BTreeMap<TopicPartition, Offset> {
         let of = |answers: &Answers| answers.latest.clone();
         self.0.iter().flat_map(of).collect()
+    }
+
+    /// The id of every topic that tells one.
+    pub(super) fn topic_ids(self) -> BTreeMap<Arc<str>, TopicId> {
+        let told = |(topic, answer)| match answer {
+            TopicAnswer::Topic { id: Some(id), .. } => Some((topic, id)),
+            _ => None,
+        };
+        self.0.into_iter().flat_map(|answers| answers.topics).filter_map(told).collect()
     }
 
     /// Whether a partition is read to an end that will never move: a file that is done.
@@ -172,8 +182,14 @@ impl Sources {
     ///
     /// # Errors
     /// What a stream cannot start with.
-    pub(super) async fn open(&self, application: &str, positions: &[StoredPosition]) -> Result<()> {
-        for source in self.all.iter() {
+    pub(super) async fn open(
+        &self,
+        application: &str,
+        positions: &[StoredPosition],
+        reporter: &Reporter,
+    ) -> Result<()> {
+        for (stream_id, source) in self.all.iter().enumerate() {
+            source.reports_to(stream_id, reporter);
             source.open(application, positions).await?;
         }
         Ok(())

@@ -92,17 +92,22 @@ impl Begin<'_> {
         let Self { parts, sources, committer, recovered, timing, rate_controller, mirrors } = self;
         // An owner may have been waited for, for long.
         let asking = Asking { parts, sources, stop: stop.clone(), until: until(parts) };
-        sources.open(&parts.application, &recovered.positions).await?;
+        sources.open(&parts.application, &recovered.positions, &parts.reporter).await?;
         let places = places(&asking, &committer, recovered).await?;
         let stop_at = match parts.until_latest {
             true => Some(asking.ask_until(|| sources.ask_whole()).await?.latest()),
             false => None,
         };
 
+        // Only what looks back wants to know.
+        let topic_ids = match parts.graph.histories().is_empty() {
+            true => BTreeMap::new(),
+            false => asking.ask_until(|| sources.ask_whole()).await?.topic_ids(),
+        };
         let workshop = Arc::new(workshop(parts, sources.clone(), recovered));
         let taken_in = async {
             workshop.restore_state(parts, recovered).await?;
-            workshop.remember_past(parts, recovered).await
+            workshop.remember_past(parts, recovered, topic_ids).await
         };
         tokio::select! {
             taken_in = taken_in => taken_in?,

@@ -71,6 +71,11 @@ pub struct OffsetsChangeArgs {
     #[arg(long)]
     pub delete_rows: bool,
 
+    /// The offsets are those of another Kafka cluster than the stored ones: the one that the job file names now. All partitions
+    /// of the job go, or none.
+    #[arg(long, conflicts_with = "delete_rows")]
+    pub new_cluster: bool,
+
     /// Do it. Without this it is only told what would be done.
     #[arg(long)]
     pub execute: bool,

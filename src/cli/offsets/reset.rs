@@ -14,7 +14,7 @@ use crate::{
     error::{Error, ErrorKind, Result, Stage},
     plan::{Adjusted, ResetTo},
     report::printable,
-    stream::{PlannedReset, TopicScope, in_time, mirror_once, plan_reset},
+    stream::{PlannedReset, PlannedResets, ResetScope, TopicScope, in_time, mirror_once, plan_reset},
     types::{Offset, TopicPartition},
 };
 
@@ -23,6 +23,8 @@ use crate::{
 struct Reset {
     group: String,
     executed: bool,
+    /// The Kafka cluster that the offsets go to; null: the same as before.
+    new_cluster: Option<String>,
     /// The epoch that the move began; null where nothing was moved.
     epoch: Option<u64>,
     /// How many partitions have another offset then.
@@ -41,7 +43,8 @@ struct Row {
     new_offset: i64,
     /// Null: nothing is stored for it yet.
     current_offset: Option<i64>,
-    /// Below zero: so many offsets are read again; above: so many are skipped.
+    /// Below zero: so many offsets are read again; above: so many are skipped. Null as well where the stored offset is another
+    /// topic's, or another cluster's.
     shift: Option<i64>,
     log_start_offset: i64,
     log_end_offset: i64,
@@ -57,7 +60,7 @@ impl Row {
             partition: planned.topic_partition.partition,
             new_offset: new,
             current_offset: current,
-            shift: current.map(|current| new - current),
+            shift: current.filter(|_| !planned.of_another_topic).map(|current| new - current),
             log_start_offset: planned.earliest.get(),
             log_end_offset: planned.latest.get(),
             adjusted: planned.new.adjusted.map(Adjusted::text),
@@ -137,7 +140,9 @@ async fn run(
         Ok((mover, application, positions))
     };
     let (mut mover, application, positions) = in_time(job, opened).await?;
+    let scope = ResetScope { topics: scope, new_cluster: change.new_cluster };
     let planned = plan_reset(job, (&application, &positions), &to, scope, console.clock()).await?;
+    let PlannedResets { partitions: planned, cluster_id } = planned;
     if words == "set" {
         refuse_adjusted(&planned)?;
     }
@@ -153,7 +158,9 @@ async fn run(
         true => Some(in_time(job, mover.traced(&job.outputs, one_topic)).await?),
         false => None,
     };
-    let again: u64 = moves.iter().filter_map(OffsetMove::read_again).map(|range| range.count()).sum();
+    // Numbers of two clusters cannot be compared.
+    let moved_back = moves.iter().filter(|_| cluster_id.is_none()).filter_map(OffsetMove::read_again);
+    let again: u64 = moved_back.map(|range| range.count()).sum();
     if again > 0 && tables.is_none() && !job.outputs.is_empty() {
         tracing::warn!(
             offsets = again,
@@ -164,9 +171,13 @@ async fn run(
     if let Some(tables) = &tables {
         rows = Some(in_time(job, mover.rows_read_again(&moves, tables)).await?);
     }
-    let executed = change.execute && !moves.is_empty();
+    let executed = change.execute && (!moves.is_empty() || cluster_id.is_some());
     if executed {
-        let request = MoveRequest { moves, scenario: words, delete_rows: tables };
+        let scenario = match &cluster_id {
+            Some(cluster) => format!("{words} --new-cluster, which is {cluster}"),
+            None => words,
+        };
+        let request = MoveRequest { moves, scenario, delete_rows: tables, cluster_id: cluster_id.clone() };
         let done = mover.move_offsets(&request, &*console.clock()).await;
         moved = done.map_err(|error| error.at(Stage::Commit))?;
         rows = request.delete_rows.is_some().then_some(moved.rows);
@@ -176,6 +187,7 @@ async fn run(
     let document = Reset {
         group: job.name.clone(),
         executed: change.execute,
+        new_cluster: cluster_id,
         epoch: executed.then_some(moved.epoch),
         moved: moved.partitions,
         rows,
@@ -226,10 +238,11 @@ fn text(document: &Reset) -> String {
     let rows = document.rows.map(|rows| format!("  rows deleted: {rows}")).unwrap_or_default();
     let letters =
         document.dead_letters.map(|letters| format!("  dead letters discarded: {letters}")).unwrap_or_default();
+    let cluster = document.new_cluster.as_ref().map(|id| format!("  new cluster: {id}")).unwrap_or_default();
     let told = match (document.executed, document.epoch) {
-        (true, Some(epoch)) => format!("moved: {}{rows}{letters}  epoch: {epoch}", document.moved),
+        (true, Some(epoch)) => format!("moved: {}{rows}{letters}{cluster}  epoch: {epoch}", document.moved),
         (true, None) => "moved: 0".to_owned(),
-        (false, _) => format!("would move: {}{rows}\nAdd --execute to do it.", document.moved),
+        (false, _) => format!("would move: {}{rows}{cluster}\nAdd --execute to do it.", document.moved),
     };
     format!("{}\n{told}", table.render())
 }

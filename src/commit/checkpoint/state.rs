@@ -324,7 +324,8 @@ impl State {
         me: &StoreSettings,
         now_ms: i64,
     ) -> Result<(Self, Entry), TopicPartition> {
-        let mut next = Self { epoch: self.epoch + 1, owner: None, ..self.clone() };
+        let cluster_id = request.cluster_id.clone().or_else(|| self.cluster_id.clone());
+        let mut next = Self { epoch: self.epoch + 1, owner: None, cluster_id, ..self.clone() };
         let mut moves = Vec::with_capacity(request.moves.len());
         for one in &request.moves {
             let tp = &one.topic_partition;

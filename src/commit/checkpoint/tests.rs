@@ -13,11 +13,15 @@ use super::{
     state::{Entry, State},
 };
 use crate::{
-    commit::{letters::LetterSelection, settings::StoredPosition},
+    commit::{
+        letters::LetterSelection,
+        moves::{MoveRequest, OffsetMove},
+        settings::{StoreSettings, StoredPosition},
+    },
     error::{ErrorKind, Result},
     types::{
         BatchCommit, BatchTime, CommittedRange, DeadLetter, DeadLetterStage, LostRange, LostRangeReason, Offset,
-        OffsetRange, RangeCounts, SegmentKind, StateSegment, TopicPartition,
+        OffsetRange, RangeCounts, SegmentKind, StateSegment, TopicId, TopicPartition,
     },
 };
 
@@ -428,4 +432,18 @@ fn a_look_sees_the_folder_as_it_was_although_a_job_goes_on() {
     assert_eq!(look.batches_from(1, 1000).unwrap().len(), 10);
     assert_eq!(look.application().unwrap().unwrap().batch_seq, 10);
     assert_eq!(look.offsets().unwrap()[0].until_offset, at(100));
+}
+
+#[test]
+fn offsets_that_go_to_another_cluster_take_its_id_along() {
+    let here = State { cluster_id: Some("one".to_owned()), ..State::default() };
+    let settings = StoreSettings::new("checkpoint:unused".parse().unwrap(), APPLICATION);
+    let moved = |cluster_id: Option<&str>| {
+        let topic_id = Some(TopicId::new("there"));
+        let first = OffsetMove { topic_partition: partition(0), expected: None, until_offset: at(7), topic_id };
+        let cluster_id = cluster_id.map(str::to_owned);
+        let request = MoveRequest { moves: vec![first], scenario: "set".to_owned(), delete_rows: None, cluster_id };
+        here.moved_by(&request, &settings, NOW_MS).unwrap().0.cluster_id
+    };
+    assert_eq!((moved(None).as_deref(), moved(Some("two")).as_deref()), (Some("one"), Some("two")));
 }

@@ -17,6 +17,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 const STABLE_TRIES: u32 = 400;
 const STABLE_AGAIN: Duration = Duration::from_millis(5);
 const STABLE_AGAIN_MAX: Duration = Duration::from_millis(50);
+/// More of the client's own events than this are left for the next question.
+const EVENTS_MAX: usize = 1_000;
 
 /// A producer of the transactional id, which is taken over apart, and a reader of the group's offsets.
 pub(super) struct Session {
@@ -35,6 +37,8 @@ impl Session {
 
     /// What the group holds. `stable`: once no transaction has a part in it.
     pub(super) fn read(&self, stable: bool) -> Result<Held> {
+        // What the client has to say is known from the answers; left there, it would grow while no broker is to be had.
+        self.reader.poll_events(EVENTS_MAX);
         let mut pause = STABLE_AGAIN;
         for _ in 0..STABLE_TRIES {
             let offsets = self.reader.group_offsets(&self.group, stable, ANSWER_WITHIN);

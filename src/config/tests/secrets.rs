@@ -138,3 +138,50 @@ fn the_url_can_stand_in_a_file_of_its_own() {
     let found = faults(&text);
     assert!(found.len() == 1 && !found[0].contains("canary"), "{found:?}");
 }
+
+#[test]
+fn user_and_password_of_kafka_can_stand_in_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("password");
+    let key = format!("properties.\"sasl.password.file\" = \"{}\"", path.display());
+    let text = small_with("[kafka]", &key);
+    let found = faults(&text);
+    assert!(found.len() == 1 && found[0].contains("cannot read the file: entity not found"), "{found:?}");
+    let write = |content: &str| {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::write(&path, content).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    };
+    for (content, fault) in [
+        ("", "the file is empty"),
+        ("\n", "the file is empty"),
+        ("canary\ncanary\n", "one line"),
+        ("canary\0", "one line"),
+    ] {
+        write(content);
+        let found = faults(&text);
+        assert!(found.len() == 1 && found[0].contains(fault) && !found[0].contains("canary"), "{found:?}");
+    }
+    write("canary\n");
+    let Loaded { job, warnings } = loaded(&text, &LoadOptions::default());
+    assert!(warnings.is_empty(), "{warnings:?}");
+    let shown = effective(&job);
+    assert!(!format!("{job:#?}{shown:#?}").contains("canary"));
+    let shown = shown.into_iter().find(|value| value.path == "kafka.properties.sasl.password.file").unwrap();
+    assert_eq!(shown.value, Some(path.display().to_string()));
+    let found = faults(&small_with("[kafka]", "properties.\"sasl.password.file\" = \"canary\""));
+    assert!(found.len() == 1 && !found[0].contains("canary"), "{found:?}");
+    // Both are a fault; of two layers the higher one counts, and the file of the lower one need not be there.
+    let both = small_with("[kafka]", &format!("{key}\nproperties.\"sasl.password\" = \"${{P}}\""));
+    let found = faults_with(&both, &options(&[("P", "canary")], &[]));
+    assert!(found.len() == 1 && found[0].contains("either sasl.password or sasl.password.file, not both"), "{found:?}");
+    let above = options(&[("DIRECTSTREAM__KAFKA__PROPERTIES__SASL_PASSWORD", "canary")], &[]);
+    let text = text.replace("/password", "/not-there");
+    let keys: Vec<String> = loaded(&text, &above).job.kafka.properties.into_keys().collect();
+    assert_eq!(keys, ["sasl.password"]);
+    let path = path.display().to_string();
+    let above = options(&[("DIRECTSTREAM__KAFKA__PROPERTIES__SASL_PASSWORD_FILE", &path), ("P", "canary")], &[]);
+    let given = small_with("[kafka]", "properties.\"sasl.password\" = \"${P}\"");
+    let keys: Vec<String> = loaded(&given, &above).job.kafka.properties.into_keys().collect();
+    assert_eq!(keys, ["sasl.password.file"]);
+}

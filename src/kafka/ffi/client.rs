@@ -8,11 +8,12 @@ use std::{
     time::Duration,
 };
 
+use rdkafka::ClientContext;
 use rdkafka_sys as sys;
 
 use super::{
     CallError, Code, Place, copied,
-    list::{Element, PartitionList},
+    list::{Element, PartitionList, c_string},
     millis,
 };
 use crate::types::TopicPartition;
@@ -86,6 +87,12 @@ impl Client {
         self.raw.as_ptr()
     }
 
+    /// From now on it logs in with these. Open connections stay.
+    pub(crate) fn set_credentials(&self, username: &str, password: &str) -> Result<(), CallError> {
+        // SAFETY: the client lives.
+        unsafe { set_credentials(self.as_ptr(), username, password) }
+    }
+
     /// What lies on the main queue, at most `limit` events. Never waits.
     pub(crate) fn poll_events(&self, limit: usize) -> Vec<ClientEvent> {
         let mut events = Vec::new();
@@ -146,6 +153,24 @@ impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").finish_non_exhaustive()
     }
+}
+
+/// The same for a client of the `rdkafka` crate.
+pub(crate) fn set_credentials_of<C: ClientContext>(
+    client: &rdkafka::client::Client<C>,
+    username: &str,
+    password: &str,
+) -> Result<(), CallError> {
+    // SAFETY: the client lives as long as the reference to it.
+    unsafe { set_credentials(client.native_ptr(), username, password) }
+}
+
+/// # Safety
+/// `client` is live.
+unsafe fn set_credentials(client: *mut sys::rd_kafka_t, username: &str, password: &str) -> Result<(), CallError> {
+    let (username, password) = (c_string(username)?, c_string(password)?);
+    // SAFETY: the client lives as the caller promises; both texts are copied.
+    unsafe { CallError::take(sys::rd_kafka_sasl_set_credentials(client, username.as_ptr(), password.as_ptr())) }
 }
 
 struct Config(NonNull<sys::rd_kafka_conf_t>);

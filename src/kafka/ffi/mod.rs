@@ -29,7 +29,7 @@ pub(crate) mod tests;
 pub(crate) use admin::{CallError, ListedOffset, OFFSET_EARLIEST, OFFSET_LATEST, TopicPartitions};
 pub use batch::MessageBatch;
 pub(crate) use batch::MessageView;
-pub(crate) use client::{Client, ClientEvent, CreateError};
+pub(crate) use client::{Client, ClientEvent, CreateError, set_credentials_of};
 pub use code::Code;
 pub(crate) use group::GroupOffset;
 pub(crate) use last_words::LastWords;

@@ -141,10 +141,42 @@ fn ui_39_statistics_have_sparks_fields_and_counts() {
         "avgTotalDelay": 150,
     });
     assert_eq!(statistics, expected);
-    assert_eq!(spark(&reporter, "receivers", &[], "").unwrap(), json!([]));
+    assert_eq!(spark(&reporter, "receivers", &[], "").unwrap(), json!([]), "a direct stream has none");
     let applications = ours(&reporter, "applications", "");
     assert_eq!((&applications[0]["id"], &applications[0]["name"]), (&json!("orders"), &json!("orders")));
     assert_eq!(applications[0]["attempts"][0]["duration"], 60_000);
+}
+
+#[test]
+fn ui_39_receivers_have_sparks_fields_and_are_counted() {
+    let reporter = told_everything();
+    reporter.receiver_started(1, "orders");
+    reporter.receiver_started(0, "socket");
+    reporter.receiver_error(0, "socket", "connection refused");
+    let expected = json!([
+        {
+            "streamId": 0, "streamName": "socket", "isActive": false, "lastErrorMessage": "connection refused",
+            "lastErrorTime": "2023-11-14T22:14:20.000GMT",
+            "eventRates": [[1_700_000_001_000_i64, 10.0], [1_700_000_002_000_i64, 10.0]],
+        },
+        {
+            "streamId": 1, "streamName": "orders", "isActive": true,
+            "eventRates": [[1_700_000_001_000_i64, 5.0], [1_700_000_002_000_i64, 5.0]],
+        },
+    ]);
+    assert_eq!(spark(&reporter, "receivers", &[], "").unwrap(), expected);
+    let one = spark(&reporter, "receivers/{streamId}", &[("streamId", "1")], "").unwrap();
+    assert_eq!(one, expected[1]);
+    assert!(spark(&reporter, "receivers/{streamId}", &[("streamId", "7")], "").is_err());
+    let statistics = spark(&reporter, "statistics", &[], "").unwrap();
+    let counted = ["numReceivers", "numActiveReceivers", "numInactiveReceivers"].map(|name| statistics[name].as_u64());
+    assert_eq!(counted, [Some(2), Some(1), Some(1)]);
+    let ours = ours(&reporter, "overview", "");
+    assert_eq!((&ours["receivers"][0]["active"], &ours["receivers"][1]["name"]), (&json!(false), &json!("orders")));
+    reporter.receiver_started(0, "socket");
+    reporter.receiver_stopped(1, "orders");
+    let active = |at: usize| spark(&reporter, "receivers", &[], "").unwrap()[at]["isActive"].clone();
+    assert_eq!([active(0), active(1)], [json!(true), json!(false)]);
 }
 
 /// UI-14, UI-39: the start is one millisecond before 1970 there, and what has no value is left out.
@@ -331,6 +363,7 @@ fn the_document_describes_every_route_and_every_field_and_nothing_else() {
     assert_eq!(described, routes);
 
     let (reporter, mut seen, mut complaints) = (told_everything(), BTreeSet::new(), Vec::new());
+    reporter.receiver_error(0, "socket", "connection refused");
     for (path, answer) in ROUTES {
         for batch_seq in 1..=4 {
             let parts = [
@@ -338,6 +371,7 @@ fn the_document_describes_every_route_and_every_field_and_nothing_else() {
                 ("batchId", id(batch_seq)),
                 ("batchSeq", batch_seq.to_string()),
                 ("outputOpId", "0".to_owned()),
+                ("streamId", "0".to_owned()),
             ];
             let asked = Asked::new(parts.map(|(name, part)| (name.to_owned(), part)), "");
             let Ok(text) = answer(&reporter, &asked) else { continue };

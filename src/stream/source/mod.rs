@@ -35,6 +35,7 @@ use crate::{
     kafka::TopicAnswer,
     plan::{Answers, TopicFilter},
     read::{ReadRanges, Rehearsed},
+    report::Reporter,
     types::{Offset, OffsetRange, TopicPartition},
 };
 
@@ -130,6 +131,9 @@ pub(crate) trait Source: ReadRanges {
     async fn open(&self, _application: &str, _positions: &[StoredPosition]) -> Result<()> {
         Ok(())
     }
+
+    /// Before it begins: whom a receiver tells what becomes of it, as that of stream `stream_id`.
+    fn reports_to(&self, _stream_id: usize, _reporter: &Reporter) {}
 
     /// Ends: nothing more comes.
     async fn close(&self) {}

@@ -82,14 +82,25 @@ async fn moves(world: &World, second: &Kafka) {
     });
     let places: Vec<String> = translated.collect();
     assert_eq!(places, [0, 1].map(|p| format!("{}:{p}:{}", world.topic, READ - COPIED_FROM[p])));
-    world
-        .execute(&format!("UPDATE {} SET cluster_id = NULL WHERE application = 'job'", world.own("applications")))
-        .await;
-    // Still nobody takes the old numbers for the new topic's.
-    refused(&with(&["run", "job.toml", "--until-latest"]), 4, "reason=TOPIC_RECREATED");
     let words: Vec<&str> = places.iter().map(String::as_str).collect();
-    let done = with(&[&["offsets", "set", "job.toml"][..], &words, &["--execute"]].concat());
-    assert_eq!(done.code, 0, "{}", done.stderr);
+    let move_with = |words: &[&str], more: &[&str]| with(&[&["offsets", "set", "job.toml"], words, more].concat());
+    // All or none, to a cluster that is another one, and in the open; and the old numbers are none there.
+    let too_far = ["offsets", "reset", "job.toml", "--to-offset", "90", "--new-cluster", "--execute"];
+    refused(&with(&too_far), 2, "the new cluster does not have this offset");
+    refused(
+        &move_with(&words[..1], &["--new-cluster", "--execute"]),
+        2,
+        "all partitions of the job go to the new cluster or none",
+    );
+    let by_shift = ["offsets", "reset", "job.toml", "--shift-by", "-1", "--new-cluster", "--execute"];
+    refused(&with(&by_shift), 2, "is of another cluster, so that nothing can be counted");
+    let same = [&["offsets", "set", "job.toml"], &words[..], &["--new-cluster", "--execute"]].concat();
+    refused(&world.run(&same), 2, "belong to this Kafka cluster already");
+    let dry = move_with(&words, &["--new-cluster"]);
+    assert!(dry.code == 0 && dry.stdout.contains("new cluster: c2Vjb25k"), "{}{}", dry.stdout, dry.stderr);
+    refused(&with(&["run", "job.toml", "--until-latest"]), 4, "belong to another Kafka cluster");
+    let done = move_with(&words, &["--new-cluster", "--execute"]);
+    assert!(done.code == 0 && !done.stderr.contains("read again"), "{}", done.stderr);
 
     let ran = with(&["run", "job.toml", "--until-latest"]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);

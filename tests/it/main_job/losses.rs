@@ -1,11 +1,21 @@
 //! Kafka loses what the job has read, or was to read: each row of `kafka.md`'s table of events, as the program meets it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
+use directstream::{
+    Error, ErrorKind,
+    config::OnDataLoss,
+    stream::{DirectStream, StreamingContext},
+    transform::Append,
+    types::ColumnType,
+};
 use rdkafka::producer::Producer as _;
 use tokio::task::spawn_blocking;
 
-use super::job::{Job, LIMIT};
+use super::{
+    job::{Job, LIMIT},
+    tables::Tables,
+};
 use crate::support::{
     End, Kafka, kafka as broker,
     kafka::{Record, send_all},
@@ -225,4 +235,35 @@ async fn a_log_that_ends_before_the_committed_offset_ends_the_job_or_is_skipped_
     kafka.produce(&topic, some(0, 5).collect()).await;
     job.reads_all(&[]).await;
     assert_eq!(job.tables.places().await, (0..15).map(|offset| (0, offset)).collect::<Vec<_>>());
+}
+
+/// Sums what each record of the last minute says, batch by batch.
+async fn sum_windows(kafka: &Kafka, topic: &str, tables: &Tables, on_data_loss: OnDataLoss) -> Result<(), Error> {
+    const INTERVAL: Duration = Duration::from_millis(100);
+    let builder = StreamingContext::builder("sums", INTERVAL).store(&tables.url()).unwrap();
+    let context = builder.until_latest(true).build().unwrap();
+    let stream = DirectStream::topics([topic]).bootstrap_servers(kafka.brokers()).on_data_loss(on_data_loss);
+    let numbers = context.direct_stream(stream).unwrap().map(|record| record.text().unwrap().parse::<i64>().unwrap());
+    let sums = numbers.reduce_by_window(|one, other| one + other, Duration::from_secs(60), INTERVAL).unwrap();
+    let output = Append::into("sums").typed_column("total", ColumnType::BigInt).create();
+    sums.map(|total| (total,)).save_to_table(output).unwrap();
+    context.start().await?;
+    context.await_termination().await.map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_window_never_has_records_of_another_topic_in_place_of_those_that_are_gone() {
+    let (kafka, tables) = (shared_kafka().await, Tables::sqlite());
+    let topic = kafka.topic(1).await;
+    kafka.produce(&topic, vec![record("1"), record("1"), record("1")]).await;
+    sum_windows(&kafka, &topic, &tables, OnDataLoss::Fail).await.unwrap();
+    kafka.delete_topic(&topic).await;
+    kafka.create_topic(&topic, 1, &[]).await;
+    kafka.produce(&topic, vec![record("100"), record("100"), record("100")]).await;
+    let error = sum_windows(&kafka, &topic, &tables, OnDataLoss::Fail).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::OffsetsLost, "{}", error.chain());
+    assert!(error.chain().contains("is not the topic of that name any more"), "{}", error.chain());
+    sum_windows(&kafka, &topic, &tables, OnDataLoss::Skip).await.unwrap();
+    let totals: Vec<(i64,)> = tables.rows("SELECT DISTINCT total FROM sums ORDER BY total".to_owned()).await.unwrap();
+    assert_eq!(totals, [(3,), (300,)], "the first topic's records, and then the second one's, each once");
 }

@@ -3,6 +3,7 @@
 
 mod backpressure;
 mod brokers;
+mod credentials;
 mod deadline;
 mod demo;
 mod inputs;

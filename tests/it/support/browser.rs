@@ -33,6 +33,8 @@ pub(crate) struct Browser {
     next: u64,
     session: String,
     complaints: Vec<String>,
+    /// The machine's interfaces changed, at which a browser gives up what it is loading.
+    interrupted: bool,
     _folder: tempfile::TempDir,
 }
 
@@ -69,6 +71,7 @@ impl Browser {
             next: 0,
             session: String::new(),
             complaints: Vec::new(),
+            interrupted: false,
             _folder: folder,
         };
         let target = browser.call("Target.createTarget", &json!({"url": "about:blank"}))["targetId"].clone();
@@ -103,6 +106,11 @@ impl Browser {
     /// Keeps what the console would show in red.
     fn note(&mut self, event: &Value) {
         let parameters = &event["params"];
+        // Another test's container came or went.
+        if parameters["entry"]["text"].as_str().is_some_and(|text| text.ends_with("net::ERR_NETWORK_CHANGED")) {
+            self.interrupted = true;
+            return;
+        }
         let bad = match event["method"].as_str().unwrap_or_default() {
             "Runtime.exceptionThrown" => true,
             "Runtime.consoleAPICalled" => matches!(parameters["type"].as_str(), Some("error" | "warning" | "assert")),
@@ -123,8 +131,15 @@ impl Browser {
 
     /// Goes to an address, and waits until `shown` holds there.
     pub(crate) fn open(&mut self, address: &str, shown: &str) {
+        let end = Instant::now() + LIMIT;
+        self.interrupted = false;
         self.call("Page.navigate", &json!({"url": address}));
-        self.wait(shown);
+        while !self.holds(shown) {
+            if std::mem::take(&mut self.interrupted) {
+                self.call("Page.navigate", &json!({"url": address}));
+            }
+            self.look_again(shown, end);
+        }
     }
 
     /// The value of an expression; a promise is waited for.
@@ -144,14 +159,22 @@ impl Browser {
     /// Waits until an expression is true. What fails while a page loads is not true yet.
     pub(crate) fn wait(&mut self, expression: &str) {
         let end = Instant::now() + LIMIT;
-        let asked = json!({"expression": expression, "awaitPromise": true, "returnByValue": true});
-        while self.call("Runtime.evaluate", &asked)["result"]["value"] != true {
-            if Instant::now() > end {
-                let text = self.text("document.body.innerText");
-                panic!("waited in vain for {expression}: {:?}\n{text}", self.complaints);
-            }
-            thread::sleep(LOOK);
+        while !self.holds(expression) {
+            self.look_again(expression, end);
         }
+    }
+
+    fn holds(&mut self, expression: &str) -> bool {
+        let asked = json!({"expression": expression, "awaitPromise": true, "returnByValue": true});
+        self.call("Runtime.evaluate", &asked)["result"]["value"] == true
+    }
+
+    fn look_again(&mut self, expression: &str, end: Instant) {
+        if Instant::now() > end {
+            let text = self.text("document.body.innerText");
+            panic!("waited in vain for {expression}: {:?}\n{text}", self.complaints);
+        }
+        thread::sleep(LOOK);
     }
 
     /// A click with the mouse into the middle of the first element that fits, which is scrolled to.

@@ -1,7 +1,8 @@
-//! The dashboard and the alerts against a real Prometheus that scrapes a real job: every query of every panel is asked, and
-//! gives numbers.
+//! The dashboard and the alerts against a real Prometheus that scrapes real jobs: what a panel is about is made to happen, and every
+//! query of every panel moves.
 
 use std::{
+    collections::BTreeSet,
     path::PathBuf,
     time::{Duration, UNIX_EPOCH},
 };
@@ -10,9 +11,10 @@ use directstream::config::CompatibleNames;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
+use super::program::Program;
 use crate::support::{
-    Database, JobFile, Kafka, PROMETHEUS_PORT, Process, Server, free_port, fresh_database, prometheus, query, record,
-    shared_kafka, wait_until,
+    Database, End, JobFile, Kafka, PROMETHEUS_PORT, Process, Server, free_port, fresh_database, get, prometheus, query,
+    record, shared_kafka, unique, wait_until,
 };
 
 /// Enough for anything, on a machine that is busy with other tests.
@@ -33,7 +35,7 @@ columns.id = { from = "value:/id", type = "bigint" }
 "#;
 
 /// A job that is watched: with a backlog that lasts, since it may read a hundred records a second of each partition.
-struct Watched {
+pub(super) struct Watched {
     kafka: Kafka,
     topic: String,
     /// Another topic of the job, with nothing in it.
@@ -43,9 +45,20 @@ struct Watched {
     database: Database,
     instance: String,
     prometheus: Server,
+    /// Before Prometheus began.
+    began: f64,
     job_file: PathBuf,
     job: Process,
+    /// The same job once more, which waits for its death.
+    standby: (String, Process),
+    /// What no job file has.
+    program: Program,
     _folder: tempfile::TempDir,
+}
+
+/// Seconds since 1970.
+fn now() -> f64 {
+    UNIX_EPOCH.elapsed().unwrap().as_secs_f64()
 }
 
 impl Watched {
@@ -53,7 +66,7 @@ impl Watched {
         let (kafka, database) = (shared_kafka().await, fresh_database().await);
         let (topic, doomed) = (kafka.topic(2).await, kafka.topic(1).await);
         let folder = tempfile::tempdir().unwrap();
-        let instance = format!("127.0.0.1:{}", free_port());
+        let [instance, standby, program] = [(); 3].map(|()| format!("127.0.0.1:{}", free_port()));
         let names = CompatibleNames::ALL.map(|names| format!("\"{}\"", names.as_str())).join(", ");
         let topics = [&*topic, &*doomed].join("\", \"");
         let job_file = JobFile::new(kafka.brokers(), &topics, database.url())
@@ -70,7 +83,7 @@ impl Watched {
             .write(folder.path());
         let configuration = format!(
             "global: {{ scrape_interval: 500ms, evaluation_interval: 500ms }}\nrule_files: [quick.rules.yml]\n\
-             scrape_configs:\n  - job_name: directstream\n    static_configs: [{{ targets: [\"{instance}\"] }}]\n"
+             scrape_configs:\n  - job_name: directstream\n    static_configs: [{{ targets: [\"{instance}\", \"{standby}\", \"{program}\"] }}]\n"
         );
         let image = prometheus(&[
             ("/etc/prometheus/prometheus.yml", &configuration),
@@ -78,9 +91,18 @@ impl Watched {
             ("/rules/directstream.rules.yml", RULES),
             ("/rules/directstream.rules.test.yml", RULE_TESTS),
         ]);
+        let began = now();
+        let program = Program::start(&kafka, database.url(), &program).await;
+        let job = Process::run(&job_file, &[]);
+        wait_until("the job has begun", LIMIT, async || answers(&instance)).await;
+        let waits = Process::run(&job_file, &["--standby", "--set", &format!("report.listen={standby}")]);
+        wait_until("the standby waits", LIMIT, async || answers(&standby)).await;
         let mut watched = Self {
             prometheus: Server::start(image).await,
-            job: Process::run(&job_file, &[]),
+            began,
+            job,
+            standby: (standby, waits),
+            program,
             job_file,
             kafka,
             topic,
@@ -91,13 +113,24 @@ impl Watched {
             _folder: folder,
         };
         // What comes while it is looked at has an age that is known.
-        watched.shows("directstream_partition_latest_offset{partition=\"0\"} == 0").await;
-        let now = || UNIX_EPOCH.elapsed().unwrap().as_secs_f64();
+        watched.shows(&watched.own("directstream_partition_latest_offset", " == 0")).await;
         let before = now();
         watched.produce(0, "{\"id\":1}", 30_000).await;
         watched.produced = [before, now()];
-        watched.shows("directstream_records_total > 50").await;
+        watched.shows(&watched.own("directstream_records_total", " > 50")).await;
         watched
+    }
+
+    /// A metric of the job alone, and what is asked of it.
+    fn own(&self, metric: &str, more: &str) -> String {
+        format!("{metric}{{instance=\"{}\"}}{more}", self.instance)
+    }
+
+    /// The job once more. The topic that is gone is not asked for.
+    fn start_again(&self, settings: &[&str], failpoints: &str) -> Process {
+        let topics = format!("kafka.topics={}", self.topic);
+        let arguments = [&["--set", &topics], settings].concat();
+        Process::under_fire(&self.job_file, &arguments, failpoints, self.job_file.with_file_name(unique("stderr")))
     }
 
     async fn produce(&self, partition: i32, value: &str, count: usize) {
@@ -106,15 +139,28 @@ impl Watched {
     }
 
     /// What Prometheus says to an expression: the numbers of its series, without those that are none.
-    fn numbers(&self, expression: &str) -> Result<Vec<f64>, String> {
+    pub(super) fn numbers(&self, expression: &str) -> Result<Vec<f64>, String> {
         let answer = query(&self.prometheus.address(PROMETHEUS_PORT), "query", &[("query", expression)])?;
         let series = answer["result"].as_array().cloned().unwrap_or_default();
         let number = |series: &Value| series["value"][1].as_str()?.parse::<f64>().ok();
         Ok(series.iter().filter_map(number).filter(|number| number.is_finite()).collect())
     }
 
+    /// Whether a series of the expression has had two numbers since Prometheus began. A filter would take one of them away.
+    fn moved(&self, expression: &str) -> bool {
+        let expression = expression.strip_suffix(" == 1").unwrap_or(expression);
+        let [start, end] = [self.began, now()].map(|at| at.to_string());
+        let parameters = [("query", expression), ("start", &*start), ("end", &*end), ("step", "0.5")];
+        let answer = query(&self.prometheus.address(PROMETHEUS_PORT), "query_range", &parameters).unwrap();
+        let numbers = |series: &Value| -> BTreeSet<String> {
+            let values = series["values"].as_array().into_iter().flatten().filter_map(|value| value[1].as_str());
+            values.filter(|text| text.parse::<f64>().is_ok_and(f64::is_finite)).map(str::to_owned).collect()
+        };
+        answer["result"].as_array().is_some_and(|all| all.iter().any(|series| numbers(series).len() > 1))
+    }
+
     /// Waits until the expression has a series with a number.
-    async fn shows(&self, expression: &str) {
+    pub(super) async fn shows(&self, expression: &str) {
         let some =
             async || !self.numbers(expression).unwrap_or_else(|error| panic!("{expression}: {error}")).is_empty();
         wait_until(&format!("there is something to show for {expression}"), LIMIT, some).await;
@@ -147,6 +193,10 @@ impl Watched {
         let text = expression.replace("$__rate_interval", "4s").replace("'$instance'", &format!("'{}'", self.instance));
         text.replace("$job", ".*").replace("$instance", ".*").replace("$topic", ".*")
     }
+}
+
+fn answers(instance: &str) -> bool {
+    get(instance, "/metrics").is_some_and(|(status, _)| status == 200)
 }
 
 /// The rules for a test: what takes minutes takes seconds. Each piece is there, or this would prove nothing.
@@ -205,8 +255,16 @@ const OTHERS_VARIABLES: [&str; 3] = [
     "label_values(kafka_consumergroup_group_offset, cluster_name)",
 ];
 
-/// One job for all of it: what a panel or an alert is about is made to happen. The rest has series with 0.
-#[tokio::test]
+/// What this test does not make happen: a build stays the same, a batch begins as soon as it is planned, and the queue of a listener
+/// that stands still has room for half an hour of batches.
+const STILL: [&str; 3] = [
+    "Versions: directstream_info",
+    "Batches in hand: sum(directstream_waiting_batches",
+    "Listeners: sum(directstream_listener_events_dropped_total",
+];
+
+/// What a panel or an alert is about is made to happen.
+#[tokio::test(flavor = "multi_thread")]
 async fn every_panel_and_every_alert_is_fed_by_a_real_job() {
     let mut watched = Watched::start().await;
     for part in ["check", "test"] {
@@ -230,19 +288,40 @@ async fn every_panel_and_every_alert_is_fed_by_a_real_job() {
     the_backlog_is_as_old_as_it_is(&watched).await;
     faults_are_seen(&watched).await;
     watched.job.runs();
+    watched.program.is_seen(&watched).await;
     // What is left is that it ends, and that it is taken over again and again.
     let alerts = RULES.lines().filter_map(|line| line.trim().strip_prefix("- alert: "));
     let never: Vec<&str> = alerts.filter(|alert| !watched.has_fired(alert)).collect();
     assert_eq!(never, ["DirectstreamDown", "DirectstreamFencedLoop"], "alerts that nothing caused");
+    the_standby_follows(&mut watched).await;
     dies_and_is_started_again(&mut watched).await;
-    assert!(watched.job.kill());
-    let address = watched.prometheus.address(PROMETHEUS_PORT);
-    let down = async || {
-        let answer =
-            query(&address, "query", &[("query", "ALERTS{alertname=\"DirectstreamDown\",alertstate=\"firing\"}")]);
-        answer.is_ok_and(|answer| answer["result"].as_array().is_some_and(|alerts| alerts.len() == 1))
-    };
-    wait_until("the process is missed", LIMIT, down).await;
+    let still: Vec<String> = panels
+        .iter()
+        .filter(|(_, expression)| !watched.moved(&watched.chosen(expression)))
+        .map(|(title, expression)| format!("{title}: {expression}"))
+        .collect();
+    let known = still.len() == STILL.len() && still.iter().zip(STILL).all(|(found, known)| found.starts_with(known));
+    assert!(known, "panels that nothing moved: {still:#?}");
+
+    watched.job.runs();
+    watched.job.signal("KILL");
+    let down = watched.own("up", " == 0");
+    let firing =
+        format!("ALERTS{{alertname=\"DirectstreamDown\",alertstate=\"firing\",instance=\"{}\"}}", watched.instance);
+    watched.shows(&format!("{down} and on() {firing}")).await;
+}
+
+/// Killed, the job goes on at once in another process, which is then killed in its turn.
+async fn the_standby_follows(watched: &mut Watched) {
+    let owner = format!("directstream_owner{{instance=\"{}\"}}", watched.standby.0);
+    watched.shows(&format!("{owner} == 0")).await;
+    watched.job.signal("KILL");
+    watched.shows(&format!("{owner} == 1")).await;
+    watched.standby.1.runs();
+    watched.standby.1.signal("KILL");
+    wait_until("the standby is dead", LIMIT, async || watched.standby.1.has_ended()).await;
+    watched.job = watched.start_again(&[], "");
+    watched.shows(&watched.own("directstream_owner", " == 1")).await;
 }
 
 /// All records of the backlog came at once, so the oldest that is not committed is as old as that when it is scraped. Two
@@ -257,10 +336,10 @@ async fn the_backlog_is_as_old_as_it_is(watched: &Watched) {
 /// Retention goes twice, up to offsets that are committed.
 async fn retention_moves(watched: &Watched) {
     for below in [10, 20] {
-        let committed = format!("directstream_partition_committed_offset{{partition=\"0\"}} > {below}");
-        watched.shows(&committed).await;
+        let of_first = |metric: &str| format!("{metric}{{topic=\"{}\",partition=\"0\"}}", watched.topic);
+        watched.shows(&format!("{} > {below}", of_first("directstream_partition_committed_offset"))).await;
         watched.kafka.delete_records(&watched.topic, &[(0, below)]).await;
-        watched.shows(&format!("directstream_partition_earliest_offset{{partition=\"0\"}} == {below}")).await;
+        watched.shows(&format!("{} == {below}", of_first("directstream_partition_earliest_offset"))).await;
     }
     watched.fires("DirectstreamNearRetentionLoss").await;
 }
@@ -274,17 +353,26 @@ fn every_rule_is_evaluated(watched: &Watched) {
     }
 }
 
-/// Three times: a deployment and the way back are two, and no reason for an alarm. The topic that is gone is not asked for.
+/// Often: a deployment and the way back are two starts, and no reason for an alarm. One of its lives has other settings, and in one
+/// the answer to a commit is lost.
 async fn dies_and_is_started_again(watched: &mut Watched) {
-    let topics = format!("kafka.topics={}", watched.topic);
-    for deaths in 1..=3 {
-        let epoch = watched.numbers("directstream_epoch > 0").unwrap()[0];
+    let lives: [(&[&str], &str); 3] = [
+        (&[], "commit::after_commit=3*off->1*return(error)->off"),
+        (&["--set", "stream.batch_interval=150ms", "--set", "stream.memory_max=300MiB"], ""),
+        (&[], ""),
+    ];
+    for (death, (settings, failpoints)) in lives.into_iter().enumerate() {
+        let epoch = watched.numbers(&watched.own("directstream_epoch", " > 0")).unwrap()[0];
         watched.job.runs();
         watched.job.signal("KILL");
         wait_until("the job is dead", LIMIT, async || watched.job.has_ended()).await;
-        watched.job = Process::run(&watched.job_file, &["--set", &topics]);
-        watched.shows(&format!("directstream_epoch > {epoch}")).await;
-        assert!(deaths == 3 || !watched.has_fired("DirectstreamFencedLoop"), "it fired after {deaths}");
+        watched.produce(0, "{\"id\":3}", 1_000).await;
+        watched.job = watched.start_again(settings, failpoints);
+        watched.shows(&watched.own("directstream_epoch", &format!(" > {epoch}"))).await;
+        if !failpoints.is_empty() {
+            watched.shows(&watched.own("directstream_commits_settled_total", " > 0")).await;
+        }
+        assert!(death > 0 || !watched.has_fired("DirectstreamFencedLoop"), "it fired after one");
     }
     watched.fires("DirectstreamFencedLoop").await;
 }
@@ -364,15 +452,23 @@ async fn faults_are_seen(watched: &Watched) {
     sessions_are_ended(watched).await;
     rows_are_refused(watched).await;
     // More than is committed between two copies, and nothing but standing still.
-    let behind = "min_over_time(directstream_mirror_lag_offsets[4s]) > 200";
+    let behind = format!("min_over_time({}) > 200", watched.own("directstream_mirror_lag_offsets", "[4s]"));
     let firing = "ALERTS{alertname=\"DirectstreamMirrorLag\",alertstate=\"firing\"}";
     watched.shows(&format!("{behind} and on() {firing}")).await;
     drop(member);
-    watched.shows("directstream_mirror_lag_offsets < 200").await;
+    watched.shows(&watched.own("directstream_mirror_lag_offsets", " < 200")).await;
 
     store_is_away(watched).await;
-    watched.shows("directstream_store_reconnects_total > 0 and directstream_store_errors_total > 0").await;
-    watched.shows("directstream_store_up == 1").await;
+    let [reconnects, errors] =
+        ["reconnects", "errors"].map(|what| watched.own(&format!("directstream_store_{what}_total"), " > 0"));
+    watched.shows(&format!("{reconnects} and {errors}")).await;
+    watched.shows(&watched.own("directstream_store_up", " == 1")).await;
+
+    // A topic grows by a partition. A transaction's marker is an offset without a record.
+    watched.kafka.create_partitions(&watched.topic, 3).await;
+    watched.shows(&watched.own("directstream_topic_partitions", " == 3")).await;
+    watched.kafka.transactions(&watched.topic, vec![(End::Commit, vec![record("{\"id\":4}").partition(2)])]).await;
+    watched.shows(&watched.own("directstream_gaps_total", " > 0")).await;
 
     watched.kafka.delete_records(&watched.topic, &[(0, 30_000)]).await;
     watched.fires("DirectstreamOffsetsLost").await;

@@ -2,4 +2,5 @@
 
 mod container;
 mod dashboard;
+mod program;
 mod traces;

@@ -216,6 +216,16 @@ fn live(browser: &mut Browser, told: &mut Told, running: BatchProgress) {
     browser.wait("document.querySelector('main section.table').hidden");
     let description = browser.text("document.querySelector('.timeline desc').textContent");
     assert!(description.starts_with("1000 batches"), "the oldest is gone: {description}");
+    // A receiver is there as soon as there is one, and so is what ended it.
+    told.reporter.receiver_started(1, "returns");
+    told.reporter.receiver_error(0, "orders", "connection refused");
+    browser.wait("!document.querySelector('main section.table:last-of-type').hidden");
+    let receivers = texts(browser, "main section.table:last-of-type tbody :is(th, td)").join(" | ");
+    assert!(
+        receivers.starts_with("orders | INACTIVE | ") && receivers.contains(" | connection refused | "),
+        "{receivers}"
+    );
+    assert!(receivers.ends_with(" | returns | ACTIVE | - | -"), "{receivers}");
 }
 
 /// UI-21: the streams one by one, by keyboard.
@@ -374,11 +384,12 @@ fn names_and_errors_are_shown_as_they_are_and_never_as_markup() {
     let mut told = Told::new(hostile, [hostile; 4]);
     told.positions(2);
     told.run(FAILED, 2);
+    told.reporter.receiver_error(0, hostile, hostile);
     let runtime = Runtime::new().unwrap();
     let (_server, address) = served(&runtime, &told);
     let browser = &mut Browser::start();
     browser.look((1_200, 800), "light");
-    for (hash, times) in [("#/", 1), (&*format!("#/batch/{FAILED}"), 5), ("#/partitions", 3), ("#/job", 4)] {
+    for (hash, times) in [("#/", 3), (&*format!("#/batch/{FAILED}"), 5), ("#/partitions", 3), ("#/job", 4)] {
         browser.open("about:blank", "location.href === 'about:blank'");
         browser.open(&format!("{address}{hash}"), SHOWN);
         let shown = browser.text("document.body.textContent").matches(hostile).count();

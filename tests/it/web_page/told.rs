@@ -7,12 +7,15 @@ use directstream::{
     clock::SystemClock,
     report::{
         BatchCounts, BatchOutcome, BatchProgress, CompletedBatch, CountedRange, GraphNode, GraphOutput, GraphStream,
-        InputInfo, JobGraph, OutputOperationInfo, PartitionPosition, Reporter, Status,
+        InputInfo, JobGraph, OutputOperationInfo, PartitionPosition, Reporter, Status, StepInfo, StepKind, TaskTimes,
     },
     types::DeadLetterStage,
 };
 
 use super::{BATCHES, FAILED, PARTITIONS};
+
+/// How long each batch's transaction took.
+const COMMIT_MS: i64 = 38;
 
 /// Numbers that look like a job's, the same each time.
 struct Noise(u64);
@@ -146,6 +149,18 @@ impl Told {
         self.end(batch);
     }
 
+    /// When which part of a batch ran, as the driver tells it: two tasks that read for half of their time.
+    fn steps(&mut self, batch_time: BatchTime, [began, end]: [i64; 2]) {
+        let committing = end - COMMIT_MS;
+        let reading = Duration::from_millis(40 + self.noise.below(20));
+        let step = |kind, start_time_ms, end_time_ms| StepInfo { kind, start_time_ms, end_time_ms };
+        self.reporter.batch_step(batch_time, step(StepKind::Read, began + 2, committing - 20));
+        self.reporter.batch_read(batch_time, TaskTimes { reading, transforming: reading.mul_f64(1.3) }, &[]);
+        self.reporter.batch_step(batch_time, step(StepKind::Process, began, committing - 12));
+        self.reporter.batch_step(batch_time, step(StepKind::Wait, committing - 12, committing));
+        self.reporter.batch_step(batch_time, step(StepKind::Commit, committing, end));
+    }
+
     /// The end of a batch that runs.
     pub(super) fn end(&mut self, mut batch: BatchProgress) {
         let batch_seq = batch.batch.batch_seq;
@@ -169,6 +184,7 @@ impl Told {
             operation(1, "save_to_table user_totals", failed.then_some(self.failure.as_str())),
         ];
         batch.processing_end_time_ms = Some(end);
+        self.steps(batch.batch.batch_time, [began, end]);
         let records = batch.num_records();
         let counted = |range: &OffsetRange| CountedRange { range: range.clone(), records: range.count(), gaps: 0 };
         let counts = BatchCounts {
@@ -183,7 +199,7 @@ impl Told {
             progress: batch,
             outcome: if failed { BatchOutcome::Failed } else { BatchOutcome::Completed },
             counts,
-            commit_time: Some(Duration::from_millis(38)),
+            commit_time: Some(Duration::from_millis(COMMIT_MS.unsigned_abs())),
             failure: failed.then(|| self.failure.clone()),
         });
     }

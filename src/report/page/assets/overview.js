@@ -4,15 +4,23 @@ import { batchColumns, shownBatches } from './batches.js';
 import { Histogram, Timeline, durationScale, rateScale } from './charts.js';
 import { Facts, Pager, Table, element, setText } from './dom.js';
 import {
-  NONE, formatBatchTime, formatBytes, formatDuration, formatNumber, formatRate, formatRecords, formatUptime,
+  NONE, formatBatchTime, formatBytes, formatDuration, formatNumber, formatRate, formatRecords, formatUptime, shortened,
 } from './format.js';
 
 const PAGE = 100;
+const ERROR_CHARACTERS_MAX = 300;
 
 const ROWS = [
   ['Scheduling Delay', 'schedulingDelayMs', 'Time taken by Streaming scheduler to submit jobs of a batch', false],
   ['Processing Time', 'processingTimeMs', 'Time taken to process all jobs of a batch', true],
   ['Total Delay', 'totalDelayMs', 'Total time taken to handle a batch', true],
+];
+
+const RECEIVERS = [
+  { title: 'Receiver', cell: (row) => row.name },
+  { title: 'Status', cell: (row) => (row.active ? 'ACTIVE' : 'INACTIVE') },
+  { title: 'Last Error Time', cell: (row) => (row.lastErrorTimeMs === null ? NONE : formatBatchTime(row.lastErrorTimeMs, 1_000)) },
+  { title: 'Last Error Message', cell: (row) => shortened(row.lastError ?? NONE, ERROR_CHARACTERS_MAX) },
 ];
 
 /** A row of the charts: a name with its average, a timeline, a histogram. */
@@ -48,10 +56,12 @@ export class Overview {
       title: 'Dropped', columns: batchColumns('dropped'), hideIfEmpty: true,
       key: (row) => `${row.batchSeq} ${row.batchTimeMs} ${row.at}`,
     });
+    this.receivers = new Table({ title: 'Receivers', columns: RECEIVERS, key: (row) => row.stream, hideIfEmpty: true });
     this.pager = new Pager(PAGE, () => this.#batches(true));
     this.node = element('div', {},
       element('h2', { tabindex: '-1' }, 'Streaming'), this.sentence, this.banner, this.facts.node, this.charts,
-      this.running.node, this.waiting.node, this.completed.node, this.pager.node, this.dropped.node);
+      this.running.node, this.waiting.node, this.completed.node, this.pager.node, this.dropped.node,
+      this.receivers.node);
   }
 
   #charts() {
@@ -88,6 +98,7 @@ export class Overview {
     setText(this.heading, `Timelines (Last ${now.retainedCompletedBatches + active} batches, ${active} active, ` +
       `${now.retainedCompletedBatches} completed)`);
     this.#draw();
+    this.receivers.update(now.receivers, `Receivers (${now.receivers.length})`);
     this.running.update(shownBatches(now.running, now), `Running Batches (${now.running.length})`);
     this.waiting.update(shownBatches(now.waiting, now), `Waiting Batches (${now.waiting.length})`);
     await this.#batches(first);

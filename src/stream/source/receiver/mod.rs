@@ -31,6 +31,7 @@ use crate::{
     kafka::TopicAnswer,
     plan::{Answers, TopicFilter},
     read::ReadRanges,
+    report::Reporter,
     types::{Chunk, Flow, MemoryRecord, Offset, OffsetRange, RangeCounts, Stop, TopicPartition},
 };
 
@@ -190,6 +191,10 @@ impl Source for ReceiverSource {
             answers.topics.insert(Arc::clone(&self.topic_partition.topic), topic);
         }
         Ok(answers)
+    }
+
+    fn reports_to(&self, stream_id: usize, reporter: &Reporter) {
+        self.supervision.reports_to(stream_id, &self.name, reporter);
     }
 
     async fn open(&self, application: &str, positions: &[StoredPosition]) -> Result<()> {

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -11,6 +11,7 @@ use std::{
 use super::log::Log;
 use crate::{
     error::{Error, Result},
+    report::Reporter,
     transform::panic_text,
 };
 
@@ -122,6 +123,15 @@ pub(super) struct Supervision {
     log: Arc<Log>,
     state: Mutex<State>,
     changed: Condvar,
+    /// Whom it is told, and as what.
+    reports: OnceLock<Reports>,
+}
+
+#[derive(Debug)]
+struct Reports {
+    stream_id: usize,
+    name: String,
+    reporter: Reporter,
 }
 
 #[derive(Debug, Default)]
@@ -138,7 +148,20 @@ struct State {
 
 impl Supervision {
     pub(super) fn new(log: Arc<Log>) -> Self {
-        Self { log, state: Mutex::default(), changed: Condvar::new() }
+        Self { log, state: Mutex::default(), changed: Condvar::new(), reports: OnceLock::new() }
+    }
+
+    /// From now on it is told what becomes of the receiver.
+    pub(super) fn reports_to(&self, stream_id: usize, name: &str, reporter: &Reporter) {
+        let reports = Reports { stream_id, name: name.to_owned(), reporter: reporter.clone() };
+        // A context starts once.
+        let _ = self.reports.set(reports);
+    }
+
+    fn report(&self, tell: impl FnOnce(&Reporter, usize, &str)) {
+        if let Some(Reports { stream_id, name, reporter }) = self.reports.get() {
+            tell(reporter, *stream_id, name);
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -164,6 +187,7 @@ impl Supervision {
     fn supervise(self: &Arc<Self>, receiver: &Arc<dyn Receiver>) {
         let mut pause = RESTART_PAUSE;
         while let Some(start) = self.begin() {
+            self.report(Reporter::receiver_started);
             let running = self.start(receiver, start);
             let why = self.end_of(start);
             receiver.on_stop();
@@ -171,7 +195,8 @@ impl Supervision {
             if let Ok(running) = running {
                 let _ = running.join();
             }
-            let Some(why) = why else { return };
+            let Some(why) = why else { break };
+            self.report(|reporter, stream_id, name| reporter.receiver_error(stream_id, name, &why));
             let state = self.state();
             if state.stored_by == start {
                 pause = RESTART_PAUSE;
@@ -181,6 +206,7 @@ impl Supervision {
             drop(waited.unwrap_or_else(PoisonError::into_inner));
             pause = (pause * 2).min(RESTART_PAUSE_MAX);
         }
+        self.report(Reporter::receiver_stopped);
     }
 
     /// The number of the next start; `None`: it is stopped.

@@ -7,6 +7,7 @@ use std::{
 use super::*;
 use crate::{
     clock::SystemClock,
+    report::{ReceiverInfo, StreamingListener},
     types::{Record, TopicId},
 };
 
@@ -171,20 +172,61 @@ impl Receiver for Failing {
     fn on_stop(&self) {}
 }
 
+/// Writes down what it is told of receivers.
+#[derive(Clone, Default)]
+struct Notes(Arc<Mutex<Vec<String>>>);
+
+impl Notes {
+    fn note(&self, what: &str, receiver: &ReceiverInfo) {
+        let ReceiverInfo { stream_id, name, is_active, last_error, .. } = receiver;
+        let error = last_error.as_deref().unwrap_or("-");
+        self.0.lock().unwrap().push(format!("{what} {stream_id} {name} {is_active} {error}"));
+    }
+}
+
+impl StreamingListener for Notes {
+    fn on_receiver_started(&mut self, receiver: &ReceiverInfo) {
+        self.note("started", receiver);
+    }
+
+    fn on_receiver_error(&mut self, receiver: &ReceiverInfo) {
+        self.note("error", receiver);
+    }
+
+    fn on_receiver_stopped(&mut self, receiver: &ReceiverInfo) {
+        self.note("stopped", receiver);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_receiver_that_panics_is_started_again() {
+async fn a_receiver_that_panics_is_started_again_and_listeners_are_told() {
     let folder = tempfile::tempdir().unwrap();
     let receiver = Arc::new(Failing(0.into()));
     let source = ReceiverSource::new(receiver, folder.path().into(), SystemClock::shared()).unwrap();
+    let (reporter, notes) = (Reporter::new("app", SystemClock::shared()), Notes::default());
+    reporter.listeners().add(Box::new(notes.clone())).unwrap();
+    source.reports_to(3, &reporter);
     source.open("app", &[]).await.unwrap();
     let stored = TopicPartition::new("receiver:failing", 0);
+    let is_stored = async || source.ask().await.unwrap().latest[&stored].get() == 1;
     for _ in 0..LIMIT.as_millis() / 50 {
-        if source.ask().await.unwrap().latest[&stored].get() == 1 {
-            return source.close().await;
+        if is_stored().await {
+            break;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    panic!("it was not started again");
+    assert!(is_stored().await, "it was not started again");
+    source.close().await;
+    reporter.listeners().close(LIMIT);
+    let told = notes.0.lock().unwrap().clone();
+    let panicked = "it panicked: at first";
+    let expected = [
+        "started 3 failing true -".to_owned(),
+        format!("error 3 failing false {panicked}"),
+        format!("started 3 failing true {panicked}"),
+    ];
+    assert_eq!(told[..3], expected);
+    assert!(told.last().unwrap().starts_with("stopped 3 failing false"), "{told:?}");
 }
 
 #[test]
