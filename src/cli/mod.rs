@@ -139,11 +139,33 @@ async fn dispatch(command: Command, console: &Console) -> Result<CommandEnd> {
     }
 }
 
-/// Help and version go to stdout and end with 0, anything else is a wrong command line: stderr and 2.
+/// Help and version go to stdout and end with 0, anything else is a wrong command line: stderr, 2, and one line. A command that lacks
+/// all of its arguments is told its help.
 fn told_by_clap(told: &clap::Error) -> ExitCode {
     // A closed pipe, as in `directstream --help | head -1`, is no reason to fail.
-    let _ = told.print();
+    if told.use_stderr() && told.kind() != clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = writeln!(std::io::stderr(), "directstream: error: {}", in_one_line(&told.render().to_string()));
+    } else {
+        let _ = told.print();
+    }
     ExitCode::from(if told.use_stderr() { ErrorKind::Config.exit_code() } else { 0 })
+}
+
+/// What clap says in paragraphs: the error, tips, and the usage.
+fn in_one_line(told: &str) -> String {
+    let mut line = String::new();
+    let told = told.lines().map(str::trim).filter(|part| !part.is_empty() && !part.starts_with("For more information"));
+    for part in told {
+        let part = part.strip_prefix("error: ").unwrap_or(part);
+        let between = match line.chars().last() {
+            None => "",
+            Some(':') => " ",
+            Some(_) => "; ",
+        };
+        line.push_str(between);
+        line.push_str(part);
+    }
+    line + "; --help tells more"
 }
 
 /// The error and its causes in one line, and what to do about it. Only an error that lists several faults, such as those

@@ -32,6 +32,7 @@ pub(super) type Answer = fn(&Reporter, &Asked) -> Result<String, Refused>;
 pub(super) const ROUTES: &[(&str, Answer)] = &[
     ("/api/v1/applications", spark_api::applications),
     ("/api/v1/applications/{app}/streaming/statistics", spark_api::statistics),
+    ("/api/v1/version", spark_api::version),
     ("/api/v1/applications/{app}/streaming/receivers", spark_api::receivers),
     ("/api/v1/applications/{app}/streaming/receivers/{streamId}", spark_api::receiver),
     ("/api/v1/applications/{app}/streaming/batches", spark_api::batches),

@@ -6,8 +6,8 @@ use std::{fmt, time::Duration};
 use super::metrics::kind_label;
 use crate::error::ErrorKind;
 
-/// A process that shows no progress for so long is not healthy. The driver tells progress at least once a second also
-/// while it waits for servers; only one statement in the database that runs longer than this is a false alarm.
+/// A process whose driver has stood still for so long is not healthy. It tells progress at least once a second, also while it waits
+/// for servers, for user code and for commits, each of which has a limit of its own.
 pub const STALL_MAX: Duration = Duration::from_secs(120);
 
 /// What the process does.

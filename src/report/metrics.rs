@@ -88,7 +88,7 @@ metrics! {
     BATCH_INTERVAL = Gauge "batch_interval_seconds" in "seconds" by [], "The configured spacing of batches.";
     LAST_BATCH_TIME = Gauge "last_batch_time_seconds" in "seconds since 1970" by [], "The batch time of the last committed batch.";
     LAST_BATCH_RECORDS = Gauge "last_batch_records" in "records" by [], "Records of the last committed batch.";
-    WAITING_BATCHES = Gauge "waiting_batches" in "batches" by [], "Batches that were planned and have not started.";
+    WAITING_BATCHES = Gauge "waiting_batches" in "batches" by [], "Batches that were planned and have not started: 0 here, where a batch starts as soon as it is planned.";
     RUNNING_BATCHES = Gauge "running_batches" in "batches" by [], "Batches that are being read, transformed or committed.";
     SCHEDULING_DELAY = Histogram "batch_scheduling_delay_seconds" in "seconds" by [], "How long a batch waited before its first work started.";
     PROCESSING_DELAY = Histogram "batch_processing_delay_seconds" in "seconds" by [], "How long a batch's work took, commit included.";

@@ -39,6 +39,12 @@ struct ApplicationAttemptInfo {
     last_updated_epoch: i64,
 }
 
+/// Spark: `VersionInfo`, here with this program's version.
+#[derive(Serialize)]
+struct Version {
+    spark: &'static str,
+}
+
 /// Spark: `StreamingStatistics`.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -74,6 +80,8 @@ struct Receiver {
     last_error_time: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_error_message: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    avg_event_rate: Option<f64>,
     /// Batch time, and records a second.
     event_rates: Vec<(i64, f64)>,
 }
@@ -138,6 +146,11 @@ pub(super) fn applications(reporter: &Reporter, _asked: &Asked) -> Result<String
     json(&[ApplicationInfo { id: name, name, attempts: [attempt] }])
 }
 
+/// Spark: `VersionInfo`.
+pub(super) fn version(_reporter: &Reporter, _asked: &Asked) -> Result<String, Refused> {
+    json(&Version { spark: VERSION })
+}
+
 pub(super) fn statistics(reporter: &Reporter, asked: &Asked) -> Result<String, Refused> {
     of_application(reporter, asked)?;
     let history = reporter.history();
@@ -189,13 +202,17 @@ fn receiver_of(info: &ReceiverInfo, history: &History) -> Receiver {
         let rate = if seconds > 0.0 { records as f64 / seconds } else { 0.0 };
         Some((entry.batch_time.as_ms(), rate))
     };
+    let event_rates: Vec<_> = history.completed().rev().filter_map(rate).collect();
+    #[expect(clippy::cast_precision_loss, reason = "a mean is shown, not counted")]
+    let mean = event_rates.iter().map(|(_, rate)| rate).sum::<f64>() / event_rates.len() as f64;
     Receiver {
         stream_id: info.stream_id,
         stream_name: info.name.clone(),
         is_active: info.is_active,
         last_error_time: info.last_error_time_ms.map(gmt),
         last_error_message: info.last_error.clone(),
-        event_rates: history.completed().rev().filter_map(rate).collect(),
+        avg_event_rate: Some(mean).filter(|mean| mean.is_finite()),
+        event_rates,
     }
 }
 

@@ -157,11 +157,11 @@ fn ui_39_receivers_have_sparks_fields_and_are_counted() {
         {
             "streamId": 0, "streamName": "socket", "isActive": false, "lastErrorMessage": "connection refused",
             "lastErrorTime": "2023-11-14T22:14:20.000GMT",
-            "eventRates": [[1_700_000_001_000_i64, 10.0], [1_700_000_002_000_i64, 10.0]],
+            "avgEventRate": 10.0, "eventRates": [[1_700_000_001_000_i64, 10.0], [1_700_000_002_000_i64, 10.0]],
         },
         {
             "streamId": 1, "streamName": "orders", "isActive": true,
-            "eventRates": [[1_700_000_001_000_i64, 5.0], [1_700_000_002_000_i64, 5.0]],
+            "avgEventRate": 5.0, "eventRates": [[1_700_000_001_000_i64, 5.0], [1_700_000_002_000_i64, 5.0]],
         },
     ]);
     assert_eq!(spark(&reporter, "receivers", &[], "").unwrap(), expected);

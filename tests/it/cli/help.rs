@@ -116,6 +116,13 @@ fn a_wrong_command_line_ends_with_2_and_says_what_is_right() {
         assert_eq!((ran.code, &*ran.stdout), (2, ""), "{arguments:?}: {}", ran.stderr);
         assert!(ran.stderr.contains(told), "{arguments:?}: {}", ran.stderr);
         assert!(!ran.stderr.contains('\x1b'), "{arguments:?}");
+        // A command without anything is told its help, any other mistake in a line.
+        let bare = arguments.is_empty() || arguments == ["offsets"];
+        assert!(
+            bare || ran.stderr.starts_with("directstream: error: ") && ran.stderr.lines().count() == 1,
+            "{}",
+            ran.stderr
+        );
     }
 }
 

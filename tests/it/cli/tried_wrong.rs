@@ -149,6 +149,121 @@ fn is_told_in_one_line(ran: &Ran, told: &str) -> Result<(), String> {
     }
 }
 
+/// Words after a command, its exit code, and what its line says.
+type Tried = (&'static [&'static str], i32, &'static str);
+
+/// The commands that take no job file, or need none, each in ten ways of its own: no server is asked but by the last one of some.
+const OTHERS: [(&[&str], [Tried; 10]); 5] = [
+    (
+        &["peek"],
+        [
+            (&["t"], 2, "TOPIC:PARTITION:FROM..UNTIL"),
+            (&["t:0"], 2, "TOPIC:PARTITION:FROM..UNTIL"),
+            (&["t:x:0..1"], 2, "TOPIC:PARTITION:FROM..UNTIL"),
+            (&["t:0:1..0"], 2, "TOPIC:PARTITION:FROM..UNTIL"),
+            (&["t:0:-1..2"], 2, "TOPIC:PARTITION:FROM..UNTIL"),
+            (&["t:0:..", "--limit", "0"], 2, "--limit"),
+            (&["t:0:..", "--bytes", "many"], 2, "--bytes"),
+            (&["t:0:..", "--isolation-level", "serializable"], 2, "read_committed"),
+            (&["t:0:..", "--command-config", "not-there"], 2, "not-there"),
+            (&["t:0:..", "--bootstrap-servers", NOBODY], 3, NOBODY),
+        ],
+    ),
+    (
+        &["health"],
+        [
+            (&["not-there.toml"], 2, "not-there.toml"),
+            (&["."], 2, "."),
+            (&["--address", "nowhere"], 2, "--address"),
+            (&["--address", "127.0.0.1"], 2, "--address"),
+            (&["--address", "127.0.0.1:99999"], 2, "--address"),
+            (&["--address", NOBODY, "job.toml"], 2, "cannot be used with"),
+            (&["--address", NOBODY, "--timeout", "0s"], 2, "--timeout"),
+            (&["--address", NOBODY, "--timeout", "soon"], 2, "--timeout"),
+            (&["--address", NOBODY, "--redy"], 2, "--ready"),
+            (&["--address", NOBODY, "--timeout", "1s"], 3, NOBODY),
+        ],
+    ),
+    (
+        &["demo"],
+        [
+            (&["--records", "0"], 2, "--records"),
+            (&["--records", "100000001"], 2, "--records"),
+            (&["--records", "many"], 2, "--records"),
+            (&["--records"], 2, "--records"),
+            (&["--partitions", "0"], 2, "--partitions"),
+            (&["--partitions", "101"], 2, "--partitions"),
+            (&["--kills", "101"], 2, "--kills"),
+            (&["--kills=-1"], 2, "--kills"),
+            (&["--kill", "1"], 2, "--kills"),
+            (&["job.toml"], 2, "job.toml"),
+        ],
+    ),
+    (
+        &["completions"],
+        [
+            (&["bassh"], 2, "bash"),
+            (&["BASH!"], 2, "bash"),
+            (&[""], 2, "bash"),
+            (&["/bin/bash"], 2, "bash"),
+            (&["csh"], 2, "bash"),
+            (&["bash", "zsh"], 2, "zsh"),
+            (&["--shell", "bash"], 2, "--shell"),
+            (&["bash", "--install"], 2, "--install"),
+            (&["-x"], 2, "-x"),
+            (&["cmd.exe"], 2, "powershell"),
+        ],
+    ),
+    (
+        &["man"],
+        [
+            (&["run"], 2, "run"),
+            (&["1"], 2, "1"),
+            (&["directstream"], 2, "directstream"),
+            (&["--section", "1"], 2, "--section"),
+            (&["--html"], 2, "--html"),
+            (&["-k"], 2, "-k"),
+            (&["-P", "cat"], 2, "-P"),
+            (&[""], 2, "unexpected"),
+            (&["job.toml"], 2, "job.toml"),
+            (&["--all"], 2, "--all"),
+        ],
+    ),
+];
+
+/// The command line itself is wrong, for each command that takes a job file.
+const USAGE: [(&[&str], &str); 4] = [
+    (&["--no-such-flag"], "--no-such-flag"),
+    (&["--set"], "--set"),
+    (&["--set", "no value"], "KEY=VALUE"),
+    (&["--output", "yaml"], "--output"),
+];
+
+#[test]
+fn each_other_command_tried_wrong_in_ten_ways_has_a_one_line_answer_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut failed = Vec::new();
+    let others = OTHERS.iter().flat_map(|(command, wrong)| wrong.iter().map(move |wrong| (*command, *wrong)));
+    let usage =
+        OF_JOBS.iter().flat_map(|(command, _)| USAGE.iter().map(move |(wrong, told)| (*command, (*wrong, 2, *told))));
+    for (command, (wrong, code, told)) in others.chain(usage) {
+        // Before the job file, for some commands take any number of words after it.
+        let mut program = directstream(&[command, wrong].concat());
+        program.current_dir(folder.path());
+        let ran = run(program);
+        let found = match is_told_in_one_line(&ran, told) {
+            // What was tried before somebody gave up is in the log.
+            Ok(()) if code == 3 || ran.stderr.lines().count() == 1 => {
+                (ran.code != code).then(|| format!("exit code {}", ran.code))
+            }
+            Ok(()) => Some(ran.stderr.clone()),
+            Err(found) => Some(found),
+        };
+        failed.extend(found.map(|found| format!("{command:?} {wrong:?}: {found}")));
+    }
+    assert!(failed.is_empty(), "{}:\n{}", failed.len(), failed.join("\n"));
+}
+
 #[test]
 fn each_command_tried_wrong_in_ten_ways_has_a_one_line_answer_and_the_documented_exit_code() {
     let mut failed = Vec::new();

@@ -154,6 +154,7 @@ impl Told {
         let committing = end - COMMIT_MS;
         let reading = Duration::from_millis(40 + self.noise.below(20));
         let step = |kind, start_time_ms, end_time_ms| StepInfo { kind, start_time_ms, end_time_ms };
+        self.reporter.batch_step(batch_time, step(StepKind::Plan, began - 3, began));
         self.reporter.batch_step(batch_time, step(StepKind::Read, began + 2, committing - 20));
         self.reporter.batch_read(batch_time, TaskTimes { reading, transforming: reading.mul_f64(1.3) }, &[]);
         self.reporter.batch_step(batch_time, step(StepKind::Process, began, committing - 12));

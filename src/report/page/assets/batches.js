@@ -55,6 +55,19 @@ function failure(text) {
     element('p', {}, whole));
 }
 
+/** A duration, where it is known. */
+const known = (ms) => (ms === null ? null : formatDuration(ms));
+
+/** What a batch did with its time: reading, waiting for the batch before, its transaction, and the rest. */
+function parts({ processingTimeMs: worked, commitTimeMs, waitTimeMs, readTimeMs }) {
+  const written = Math.min(commitTimeMs ?? 0, worked);
+  const waited = Math.min(waitTimeMs ?? 0, worked - written);
+  const read = Math.min(readTimeMs ?? 0, worked - written - waited);
+  return { written, waited, read, transformed: worked - written - waited - read };
+}
+
+const transformed = (batch) => (batch.readTimeMs === null || batch.processingTimeMs === null ? null : parts(batch).transformed);
+
 /** One batch: its sums, its outputs and its ranges. */
 export class Batch {
   constructor(api, word) {
@@ -140,6 +153,10 @@ export class Batch {
       ['Processing time', formatDuration(batch.processingTimeMs), 'Time taken to process all jobs of a batch'],
       ['Total delay', formatDuration(batch.totalDelayMs), 'Total time taken to handle a batch'],
       ['Transaction', batch.commitTimeMs === null ? null : formatDuration(batch.commitTimeMs), 'How long it was open, the answer to COMMIT included'],
+      ['Plan', known(batch.planTimeMs), 'Asking Kafka for offsets, and planning the ranges'],
+      ['Reading', known(batch.readTimeMs), 'The share of tasks that waited for records and took them'],
+      ['Transforming', known(transformed(batch)), 'The job\'s operations, and what is written before the transaction'],
+      ['Waiting for the batch before', known(batch.waitTimeMs), 'Read and transformed, for the commit of the batch before'],
       ['Rows', batch.status === 'completed' ? formatNumber(batch.rows) : null],
       ['Gaps', batch.status === 'completed' ? formatNumber(batch.gaps) : null, 'Offsets without a record'],
       ['Bytes', batch.status === 'completed' ? formatBytes(batch.bytes) : null, 'Of keys and values'],
@@ -155,15 +172,13 @@ export class Batch {
 
   /** Where the time of the batch went, as a bar; the values are in the list above it. */
   #stages() {
-    const { schedulingDelayMs: late, processingTimeMs: worked, commitTimeMs: commit, totalDelayMs: total } = this.details;
+    const { schedulingDelayMs: late, totalDelayMs: total, readTimeMs } = this.details;
     this.stages.hidden = !total;
     if (!total) return;
-    const written = Math.min(commit ?? 0, worked);
-    const waited = Math.min(this.details.waitTimeMs ?? 0, worked - written);
-    const read = Math.min(this.details.readTimeMs ?? 0, worked - written - waited);
-    const transformed = [this.details.readTimeMs === null ? 'reading, transforming' : 'transforming', worked - written - waited - read];
-    const parts = [['waiting', late, 0], ['reading', read, 3], [...transformed, 1], ['waiting for the batch before', waited, 0], ['transaction', written, 2]];
-    this.stages.replaceChildren(...parts.filter(([, ms]) => ms > 0).map(([name, ms, color]) => {
+    const { written, waited, read, transformed } = parts(this.details);
+    const rest = readTimeMs === null ? 'reading, transforming' : 'transforming';
+    const stages = [['waiting', late, 0], ['reading', read, 3], [rest, transformed, 1], ['waiting for the batch before', waited, 0], ['transaction', written, 2]];
+    this.stages.replaceChildren(...stages.filter(([, ms]) => ms > 0).map(([name, ms, color]) => {
       const part = element('span', { class: `stage stage-${color}`, title: `${name}: ${formatDuration(ms)}` }, `${name} ${formatDuration(ms)}`);
       part.style.flexGrow = String(ms);
       return part;
