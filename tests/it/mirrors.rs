@@ -444,6 +444,7 @@ async fn a_mirror_never_leads_and_is_mended_after_a_death_between_commit_and_cop
     let in_zookeeper = zk_offset(server, &node).await.unwrap();
     assert!(copied.iter().zip(&stored).all(|(copied, stored)| copied <= stored), "{copied:?} {stored:?}");
     assert!(in_zookeeper <= stored[0] && (in_zookeeper < stored[0] || copied[0] < stored[0]), "the fault hit nothing");
+    nobody_is_there(server, &world).await;
     // Whether or not there is more to read, the start itself mends it.
     world.until_latest().await;
     let stored = world.stored().await.unwrap();
@@ -476,6 +477,18 @@ async fn overtaken(mirror: &str, with: impl FnOnce(World, &Server) -> World) {
     let (code, told) = zombie.ended().await;
     assert_eq!(code, 5, "{told}");
     assert_eq!(shown().await, Some(10));
+    if mirror == "zookeeper" {
+        nobody_is_there(server, &world).await;
+    }
+}
+
+/// Whoever has ended is no consumer any more, and owns no partition: at once, or once ZooKeeper misses its session.
+async fn nobody_is_there(server: &Server, world: &World) {
+    let look = [format!("ls {}", world.node("ids")), format!("ls {}", world.node(&format!("owners/{}", world.topic)))];
+    wait_until("nobody is there", CAUGHT_UP, async || {
+        zk(server, &look.each_ref().map(String::as_str)).await.iter().filter(|line| *line == "[]").count() == 2
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -104,6 +104,10 @@ pub struct OffsetsResetArgs {
     #[arg(long, conflicts_with = "execute")]
     pub dry_run: bool,
 
+    /// Write where they would go as CSV (topic,partition,offset), as kafka-consumer-groups does; nothing is moved.
+    #[arg(long, conflicts_with = "execute")]
+    pub export: bool,
+
     /// How.
     #[command(flatten)]
     pub change: OffsetsChangeArgs,

@@ -71,6 +71,17 @@ struct Exported {
     offset: i64,
 }
 
+impl Exported {
+    fn of(topic_partition: &TopicPartition, offset: Offset) -> Self {
+        let TopicPartition { topic, partition } = topic_partition;
+        Self { topic: topic.to_string(), partition: *partition, offset: offset.get() }
+    }
+
+    fn csv(rows: &[Self], header: bool) -> String {
+        csv::write(rows.iter().map(|row| (&*row.topic, row.partition, row.offset)), header)
+    }
+}
+
 /// `offsets export`: the committed offsets as `kafka-consumer-groups` writes and reads them.
 pub(super) async fn export(args: OffsetsExportArgs, console: &Console) -> Result<CommandEnd> {
     let job = load_job(&args.job)?;
@@ -82,15 +93,9 @@ pub(super) async fn export(args: OffsetsExportArgs, console: &Console) -> Result
     let of_topics = |position: &&StoredPosition| {
         args.topics.is_empty() || args.topics.iter().any(|topic| *position.topic_partition.topic == **topic)
     };
-    let rows = positions.iter().filter(of_topics).map(|position| Exported {
-        topic: position.topic_partition.topic.to_string(),
-        partition: position.topic_partition.partition,
-        offset: position.until_offset.get(),
-    });
-    let rows: Vec<Exported> = rows.collect();
-    console.print(&rows, |rows| {
-        csv::write(rows.iter().map(|row| (&*row.topic, row.partition, row.offset)), args.header)
-    })?;
+    let exported = |position: &StoredPosition| Exported::of(&position.topic_partition, position.until_offset);
+    let rows: Vec<Exported> = positions.iter().filter(of_topics).map(exported).collect();
+    console.print(&rows, |rows| Exported::csv(rows, args.header))?;
     Ok(CommandEnd::Done)
 }
 

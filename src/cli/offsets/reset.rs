@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     super::args::{OffsetsChangeArgs, OffsetsResetArgs, OffsetsSetArgs, Scenario},
-    CommandEnd, Console, Table, csv, load_job, stored,
+    CommandEnd, Console, Exported, Table, csv, load_job, stored,
 };
 use crate::{
     commit::{MoveRequest, Moved, OffsetMove, OffsetMover, TracedTable},
@@ -72,7 +72,7 @@ impl Row {
 pub(in crate::cli) async fn reset(args: OffsetsResetArgs, console: &Console) -> Result<CommandEnd> {
     let job = load_job(&args.job)?;
     let (to, words) = target(&args.scenario, &job.name, console.clock().now_ms())?;
-    run(&job, (to, words), &args.topics, &args.change, console).await
+    run(&job, (to, words), &args.topics, &args.change, Told { csv: args.export, console }).await
 }
 
 /// `offsets set`.
@@ -85,7 +85,8 @@ pub(in crate::cli) async fn set(args: OffsetsSetArgs, console: &Console) -> Resu
             return Err(Error::config("the same partition twice").on(topic_partition));
         }
     }
-    run(&job, (ResetTo::Offsets(offsets), "set".to_owned()), &[], &args.change, console).await
+    let told = Told { csv: false, console };
+    run(&job, (ResetTo::Offsets(offsets), "set".to_owned()), &[], &args.change, told).await
 }
 
 /// Where to, and the operator's words for it.
@@ -122,12 +123,19 @@ fn printable_lines(lines: &[String]) -> String {
     lines.iter().map(|line| printable(line)).collect::<Vec<_>>().join("\n")
 }
 
+/// How it is told.
+struct Told<'a> {
+    /// As `kafka-consumer-groups --export` does.
+    csv: bool,
+    console: &'a Console,
+}
+
 async fn run(
     job: &Job,
     (to, words): (ResetTo, String),
     scope: &[TopicScope],
     change: &OffsetsChangeArgs,
-    console: &Console,
+    Told { csv, console }: Told<'_>,
 ) -> Result<CommandEnd> {
     let opened = async {
         let (application, positions) = stored(job).await?;
@@ -146,11 +154,11 @@ async fn run(
     if words == "set" {
         refuse_adjusted(&planned)?;
     }
-    for one in &planned {
-        if let Some(adjusted) = one.new.adjusted {
-            let TopicPartition { topic, partition } = &one.topic_partition;
-            tracing::warn!(%topic, partition, new_offset = one.new.offset.get(), "{}", adjusted.text());
-        }
+    warn_of_adjusted(&planned);
+    if csv {
+        let rows = planned.iter().map(|one| Exported::of(&one.topic_partition, one.new.offset)).collect::<Vec<_>>();
+        console.print(&rows, |rows| Exported::csv(rows, false))?;
+        return Ok(CommandEnd::Done);
     }
     let moves: Vec<OffsetMove> = planned.iter().filter_map(PlannedReset::to_move).collect();
     let one_topic = one_topic(job, positions.iter().map(|position| &*position.topic_partition.topic));
@@ -196,6 +204,15 @@ async fn run(
     };
     console.print(&document, text)?;
     Ok(CommandEnd::Done)
+}
+
+fn warn_of_adjusted(planned: &[PlannedReset]) {
+    for one in planned {
+        if let Some(adjusted) = one.new.adjusted {
+            let TopicPartition { topic, partition } = &one.topic_partition;
+            tracing::warn!(%topic, partition, new_offset = one.new.offset.get(), "{}", adjusted.text());
+        }
+    }
 }
 
 /// `set` means what it says.

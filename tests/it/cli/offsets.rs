@@ -458,6 +458,8 @@ async fn every_scenario_gives_the_offsets_that_kafka_s_own_tool_gives() {
     let file = world.folder.path().join("theirs.csv");
     fs::write(&file, &theirs).unwrap();
     assert_eq!(new_offsets(&world.reset(&["--from-file", file.to_str().unwrap()])), [10, 3], "{theirs}");
+    let planned = world.run(&["offsets", "reset", "job.toml", "--shift-by", "-2", "--export"]).stdout;
+    assert_eq!(planned, format!("{topic},0,10\n{topic},1,3\n"));
     let ours = world.run(&["offsets", "export", "job.toml"]).stdout;
     // But for the offsets, and quotes around a long name, they are the same.
     let places = |text: &str| {

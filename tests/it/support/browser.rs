@@ -136,7 +136,8 @@ impl Browser {
         self.call("Page.navigate", &json!({"url": address}));
         while !self.holds(shown) {
             if std::mem::take(&mut self.interrupted) {
-                self.call("Page.navigate", &json!({"url": address}));
+                // To navigate to where one is already loads nothing.
+                self.call("Page.reload", &json!({}));
             }
             self.look_again(shown, end);
         }

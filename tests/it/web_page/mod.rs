@@ -5,7 +5,7 @@ mod told;
 use std::{path::Path, process::Command, time::Duration};
 
 use directstream::report::{BatchProgress, ReportServer, serve};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use self::told::Told;
@@ -84,9 +84,13 @@ fn ui_19_to_38_every_view_of_a_thousand_batches_and_partitions_by_mouse_and_keyb
     times_and_units(browser);
     live(browser, &mut told, began);
     streams(browser);
+    everything_has_a_name(browser);
     batch_page(browser, &address);
+    everything_has_a_name(browser);
     partitions_page(browser);
+    everything_has_a_name(browser);
     job_and_dead_letters(browser);
+    everything_has_a_name(browser);
     assert_quiet(browser);
     pictures(browser, &address);
     assert_quiet(browser);
@@ -236,16 +240,53 @@ fn streams(browser: &mut Browser) {
     let names = texts(browser, ".charts .stream .of");
     assert_eq!(names, ["orders [0]", "returns [1]"]);
     let told = texts(browser, ".charts .stream .average");
-    assert!(told[0].starts_with("Avg: ") && told[1] == "Status: - · Last error: -", "{told:?}");
+    assert!(told[0].starts_with("Avg: "), "{told:?}");
+    assert_eq!(told[1], "Status: INACTIVE · Last error: connection refused");
+    assert_eq!(told[3], "Status: ACTIVE · Last error: -");
     browser.wait("document.querySelectorAll('.charts .stream .curve').length === 2");
     browser.key("Space");
     browser.wait("document.querySelectorAll('.charts .stream').length === 0");
 }
 
+/// A screen reader finds a name for whatever can be used or looked at.
+fn everything_has_a_name(browser: &mut Browser) {
+    const ROLES: [&str; 12] = [
+        "button",
+        "link",
+        "textbox",
+        "searchbox",
+        "combobox",
+        "checkbox",
+        "image",
+        "img",
+        "table",
+        "region",
+        "navigation",
+        "graphics-document",
+    ];
+    let tree = browser.call("Accessibility.getFullAXTree", &json!({}));
+    let nodes = tree["nodes"].as_array().unwrap();
+    let used: Vec<&Value> = nodes
+        .iter()
+        .filter(|node| {
+            node["ignored"] != true && node["role"]["value"].as_str().is_some_and(|role| ROLES.contains(&role))
+        })
+        .collect();
+    assert!(used.len() > 5, "nothing to use: {}", nodes.len());
+    let nameless = |node: &&&Value| node["name"]["value"].as_str().is_none_or(|name| name.trim().is_empty());
+    assert_eq!(used.iter().find(nameless), None);
+}
+
 fn batch_page(browser: &mut Browser, address: &str) {
+    // By a click into a timeline, on the batch that is nearest.
+    browser.click(".timeline");
+    browser.wait(&format!("location.hash.startsWith('#/batch/') && {SHOWN}"));
+    browser.click("#views a");
+    browser.wait("document.querySelector('main section.table:nth-of-type(3) tbody a')?.hash === '#/batch/1001'");
     // By a click on the newest batch.
     browser.click("main section.table:nth-of-type(3) tbody a");
     view(browser, &format!("Batch {}", BATCHES + 1));
+    everything_has_a_name(browser);
     let terms = texts(browser, ".facts > div:not([hidden]) dt");
     // UI-32.
     let expected = ["Batch Duration", "Input data size", "Scheduling delay", "Processing time", "Total delay"];

@@ -16,9 +16,11 @@ const ROWS = [
   ['Total Delay', 'totalDelayMs', 'Total time taken to handle a batch', true],
 ];
 
+const status = (receiver) => (receiver.active ? 'ACTIVE' : 'INACTIVE');
+
 const RECEIVERS = [
   { title: 'Receiver', cell: (row) => row.name },
-  { title: 'Status', cell: (row) => (row.active ? 'ACTIVE' : 'INACTIVE') },
+  { title: 'Status', cell: status },
   { title: 'Last Error Time', cell: (row) => (row.lastErrorTimeMs === null ? NONE : formatBatchTime(row.lastErrorTimeMs, 1_000)) },
   { title: 'Last Error Message', cell: (row) => shortened(row.lastError ?? NONE, ERROR_CHARACTERS_MAX) },
 ];
@@ -155,11 +157,17 @@ export class Overview {
     if (!open) return;
     if (this.streams.length === 0) {
       this.streams = now.streams.map((name, at) => new Row(`${name} [${at}]`, 'An input stream', 'stream'));
-      // Only a receiver has a status and errors of its own: offsets are read by the batch.
-      this.streams.forEach((row) => row.head.append(element('p', { class: 'average' }, 'Status: - · Last error: -')));
+      this.streams.forEach((row) => {
+        row.status = element('p', { class: 'average' });
+        row.head.append(row.status);
+      });
       this.rate.node.after(...this.streams.map((row) => row.node));
     }
     this.streams.forEach((row, stream) => {
+      // Only a receiver has a status and errors of its own: offsets are read by the batch.
+      const receiver = now.receivers.find((known) => known.stream === stream);
+      const error = shortened(receiver?.lastError ?? NONE, ERROR_CHARACTERS_MAX);
+      setText(row.status, `Status: ${receiver ? status(receiver) : NONE} · Last error: ${error}`);
       const rates = this.#points((at) => (points.streamRecords[stream][at] * 1_000) / now.batchIntervalMs);
       const mean = rates.reduce((sum, point) => sum + point.value, 0) / rates.length;
       row.update(rates.length ? formatRate(mean) : NONE, { points: rates, scale: this.rateScale, intervalMs: now.batchIntervalMs });
