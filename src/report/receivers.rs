@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{listener::StreamingEvent, reporter::Reporter, text::shortened};
+use super::{
+    listener::StreamingEvent,
+    reporter::Reporter,
+    text::{printable, shortened},
+};
 
 /// Bytes of a name or of an error's line that are kept.
 const NAME_BYTES_MAX: usize = 200;
@@ -35,7 +39,7 @@ impl Reporter {
         let now_ms = self.shared.clock.now_ms();
         self.receiver(stream_id, name, StreamingEvent::ReceiverError, |receiver| {
             receiver.is_active = false;
-            receiver.last_error = Some(shortened(error, ERROR_BYTES_MAX).into_owned());
+            receiver.last_error = Some(shortened(&printable(error), ERROR_BYTES_MAX).into_owned());
             receiver.last_error_time_ms = Some(now_ms);
         });
     }

@@ -105,7 +105,7 @@ pub struct OffsetsResetArgs {
     pub dry_run: bool,
 
     /// Write where they would go as CSV (topic,partition,offset), as kafka-consumer-groups does; nothing is moved.
-    #[arg(long, conflicts_with = "execute")]
+    #[arg(long, conflicts_with_all = ["execute", "delete_rows"])]
     pub export: bool,
 
     /// How.

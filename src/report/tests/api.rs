@@ -152,10 +152,10 @@ fn ui_39_receivers_have_sparks_fields_and_are_counted() {
     let reporter = told_everything();
     reporter.receiver_started(1, "orders");
     reporter.receiver_started(0, "socket");
-    reporter.receiver_error(0, "socket", "connection refused");
+    reporter.receiver_error(0, "socket", "connection\nrefused");
     let expected = json!([
         {
-            "streamId": 0, "streamName": "socket", "isActive": false, "lastErrorMessage": "connection refused",
+            "streamId": 0, "streamName": "socket", "isActive": false, "lastErrorMessage": "connection\\nrefused",
             "lastErrorTime": "2023-11-14T22:14:20.000GMT",
             "avgEventRate": 10.0, "eventRates": [[1_700_000_001_000_i64, 10.0], [1_700_000_002_000_i64, 10.0]],
         },

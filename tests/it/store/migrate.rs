@@ -124,7 +124,7 @@ async fn the_ledger_forgets_old_batches_and_keeps_enough(world: World) {
     committer.initialize_positions(vec![position(0, 0)]).await.unwrap();
     // Forgotten are batches of another moment: a clock that is set back meanwhile puts it off.
     let (mut last, mut oldest) = (0_i64, 1);
-    while oldest != last - 4 {
+    while last < 20 || oldest != last - 4 {
         assert!(last < 200, "after batch {last} the oldest is {oldest}");
         for _ in 0..10 {
             last += 1;

@@ -209,7 +209,8 @@ fn quick(rules: &str) -> String {
         ("[5m]", "[4s]"),
         ("for: 10m", "for: 0m"),
         ("for: 5m", "for: 0m"),
-        ("for: 1m", "for: 0m"),
+        // More than one scrape that nobody answers in time, as happens on a busy machine.
+        ("for: 1m", "for: 3s"),
         ("> 120 + 10 *", "> 3 + 0 *"),
         ("> 60 + 10 *", "> 0 + 0 *"),
         ("silent_seconds > 60", "silent_seconds > 1"),
@@ -292,10 +293,8 @@ async fn every_panel_and_every_alert_is_fed_by_a_real_job() {
     watched.program.is_seen(&watched).await;
     // What is left is that it ends, and that it is taken over again and again.
     let alerts = RULES.lines().filter_map(|line| line.trim().strip_prefix("- alert: "));
-    // (On a busy machine a scrape may find nobody in time, which is what the first of them is about.)
-    let alerts = alerts.filter(|alert| *alert != "DirectstreamDown");
     let never: Vec<&str> = alerts.filter(|alert| !watched.has_fired(alert)).collect();
-    assert_eq!(never, ["DirectstreamFencedLoop"], "alerts that nothing caused");
+    assert_eq!(never, ["DirectstreamDown", "DirectstreamFencedLoop"], "alerts that nothing caused");
     the_standby_follows(&mut watched).await;
     dies_and_is_started_again(&mut watched).await;
     let still: Vec<String> = panels
